@@ -1,0 +1,179 @@
+/**
+ * Attaches programs to interfaces: XDP (native where the driver can, else generic) and tc (clsact,
+ * which Linux 6.1 has; tcx needs 6.6). Attachments belong to the interface, not to this process:
+ * they outlive it until somebody detaches them or the interface goes.
+ */
+import type { BpfProgram } from './bpf-program.ts';
+import { LinuxError } from './ffi.ts';
+import { callLibbpf, libbpf, NativeStruct } from './libbpf.ts';
+import { inNetworkNamespace, interfaceIndex } from './libc.ts';
+
+/** An interface by name, in this thread's network namespace or the one that the path names. */
+export interface InterfaceTarget {
+  readonly interface: string;
+  readonly networkNamespace?: string;
+}
+
+export type XdpMode = 'native' | 'generic';
+
+export interface XdpAttachment {
+  readonly mode: XdpMode;
+  /** Why it is generic although native was preferred: the driver's answer. */
+  readonly fallbackReason?: string;
+  /** Exchanges the program in one step; no packet meets an interface without one. */
+  replace(program: BpfProgram): void;
+  /** Takes the program off. Somebody else's program in its place stays and is an error. */
+  detach(): void;
+}
+
+export interface TcAttachment {
+  readonly direction: 'ingress' | 'egress';
+  replace(program: BpfProgram): void;
+  detach(): void;
+}
+
+const XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0;
+const XDP_FLAGS_REPLACE = 1 << 4;
+const xdpModeFlags = { generic: 1 << 1, native: 1 << 2 } as const;
+
+const EBUSY = 16;
+const EEXIST = 17;
+const ENODEV = 19;
+const ENOENT = 2;
+
+/**
+ * @param options.mode `native` and `generic` insist, `auto` prefers native
+ * @throws LinuxError EBUSY or EEXIST when the interface has an XDP program already, ENODEV when it
+ * does not exist
+ */
+export function attachXdp(
+  program: BpfProgram,
+  target: InterfaceTarget,
+  options: { readonly mode?: XdpMode | 'auto' } = {},
+): XdpAttachment {
+  const { mode = 'auto' } = options;
+  if (mode !== 'auto') return attachXdpIn(mode, program, target);
+  try {
+    return attachXdpIn('native', program, target);
+  } catch (error) {
+    if (!(error instanceof LinuxError) || [EBUSY, EEXIST, ENODEV].includes(error.errno))
+      throw error;
+    return { ...attachXdpIn('generic', program, target), fallbackReason: error.message };
+  }
+}
+
+function attachXdpIn(mode: XdpMode, first: BpfProgram, target: InterfaceTarget): XdpAttachment {
+  const modeFlag = xdpModeFlags[mode];
+  let current = first;
+  within(target, (index) => {
+    callLibbpf(`attach ${first.name} to ${target.interface} by ${mode} XDP`, () =>
+      libbpf.bpf_xdp_attach(index, first.fd, modeFlag | XDP_FLAGS_UPDATE_IF_NOEXIST, null),
+    );
+  });
+  return {
+    mode,
+    replace: (next) => {
+      within(target, (index) => {
+        callLibbpf(`replace ${current.name} by ${next.name} on ${target.interface}`, () => {
+          const flags = modeFlag | XDP_FLAGS_REPLACE;
+          return libbpf.bpf_xdp_attach(index, next.fd, flags, replacing(current).bytes);
+        });
+      });
+      current = next;
+    },
+    detach: () => {
+      within(target, (index) => {
+        callLibbpf(`detach ${current.name} from ${target.interface}`, () =>
+          libbpf.bpf_xdp_detach(index, modeFlag | XDP_FLAGS_REPLACE, replacing(current).bytes),
+        );
+      });
+    },
+  };
+}
+
+/** `struct bpf_xdp_attach_opts`: size, old_prog_fd. The kernel compares before it exchanges. */
+function replacing(program: BpfProgram): NativeStruct {
+  return new NativeStruct(16).setU32(8, program.fd);
+}
+
+const tcAttachPoints = { ingress: 1, egress: 2 } as const;
+const BPF_TC_F_REPLACE = 1;
+
+/**
+ * Our place among the filters of an interface: a low priority number runs early, and a fixed handle
+ * lets the next process find and replace what this one attached.
+ */
+const TC_PRIORITY = 1;
+const TC_HANDLE = 0x6761;
+
+/**
+ * Attaches a program to clsact, which is made when it is missing and left in place afterwards: other
+ * programs may have joined it. A program of ours that is there already is replaced without a gap.
+ */
+export function attachTc(
+  program: BpfProgram,
+  target: InterfaceTarget,
+  direction: 'ingress' | 'egress',
+): TcAttachment {
+  let current = program;
+  const put = (next: BpfProgram): void => {
+    within(target, (index) => {
+      const options = tcOptions().setU32(8, next.fd).setU32(12, BPF_TC_F_REPLACE);
+      callLibbpf(`attach ${next.name} to ${target.interface} at tc ${direction}`, () =>
+        libbpf.bpf_tc_attach(tcHook(index, direction).bytes, options.bytes),
+      );
+    });
+    current = next;
+  };
+  within(target, (index) => {
+    const created = libbpf.bpf_tc_hook_create(tcHook(index, direction).bytes);
+    if (created < 0 && created !== -EEXIST) {
+      throw new LinuxError(`add clsact to ${target.interface}`, created);
+    }
+  });
+  put(program);
+  return {
+    direction,
+    replace: put,
+    detach: () => {
+      within(target, (index) => {
+        requireOwn(current, { index, direction, interface: target.interface });
+        callLibbpf(`detach ${current.name} from ${target.interface}`, () =>
+          libbpf.bpf_tc_detach(tcHook(index, direction).bytes, tcOptions().bytes),
+        );
+      });
+    },
+  };
+}
+
+/** tc detaches by place alone: look whether the program there is still ours. */
+function requireOwn(
+  program: BpfProgram,
+  place: { index: number; direction: 'ingress' | 'egress'; interface: string },
+): void {
+  const found = tcOptions();
+  const action = `detach ${program.name} from ${place.interface} at tc ${place.direction}`;
+  callLibbpf(action, () =>
+    libbpf.bpf_tc_query(tcHook(place.index, place.direction).bytes, found.bytes),
+  );
+  const foundId = found.getU32(16);
+  if (foundId !== program.id) {
+    throw new LinuxError(action, ENOENT, `program ${foundId} stands in its place`);
+  }
+}
+
+/** `struct bpf_tc_hook`: size, ifindex, attach_point, parent. */
+function tcHook(index: number, direction: 'ingress' | 'egress'): NativeStruct {
+  return new NativeStruct(24).setU32(8, index).setU32(12, tcAttachPoints[direction]);
+}
+
+/** `struct bpf_tc_opts`: size, prog_fd, flags, prog_id, handle, priority. */
+function tcOptions(): NativeStruct {
+  return new NativeStruct(32).setU32(20, TC_HANDLE).setU32(24, TC_PRIORITY);
+}
+
+function within(target: InterfaceTarget, action: (interfaceIndex: number) => void): void {
+  const act = (): void => action(interfaceIndex(target.interface));
+  if (target.networkNamespace === undefined) act();
+  else inNetworkNamespace(target.networkNamespace, act);
+}

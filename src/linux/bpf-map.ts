@@ -1,0 +1,237 @@
+/** A key-value map in the kernel, read and written through its generated layouts. */
+import type { Codec } from '../abi/layout.ts';
+import { LinuxError } from './ffi.ts';
+import { libbpf } from './libbpf.ts';
+import { type MemoryMapping, mapMemory } from './libc.ts';
+
+const BPF_ANY = 0n;
+const BPF_NOEXIST = 1n;
+const BPF_EXIST = 2n;
+const BPF_F_MMAPABLE = 1 << 10;
+
+const ENOENT = 2;
+const EEXIST = 17;
+const ENOSPC = 28;
+
+/** What an update may find in the map. */
+export type UpdateMode = 'any' | 'create' | 'replace';
+
+const updateFlags = { any: BPF_ANY, create: BPF_NOEXIST, replace: BPF_EXIST } as const;
+
+/**
+ * Keys and values of one batch, one behind the other, in memory that the next batch reuses.
+ */
+export interface MapBatch {
+  readonly keys: DataView<ArrayBuffer>;
+  readonly values: DataView<ArrayBuffer>;
+  readonly count: number;
+}
+
+/** Amortises the system call (some µs) without asking for more than a few MB of buffers. */
+const BATCH_ENTRIES_DEFAULT = 16_384;
+
+export class BpfMap<K, V> {
+  readonly name: string;
+  readonly fd: number;
+  readonly maxEntries: number;
+  readonly key: Codec<K>;
+  readonly value: Codec<V>;
+  readonly #type: string;
+  readonly #flags: number;
+  readonly #keyBytes: Uint8Array<ArrayBuffer>;
+  readonly #valueBytes: Uint8Array<ArrayBuffer>;
+  readonly #keyView: DataView<ArrayBuffer>;
+  readonly #valueView: DataView<ArrayBuffer>;
+
+  constructor(options: {
+    name: string;
+    fd: number;
+    maxEntries: number;
+    key: Codec<K>;
+    value: Codec<V>;
+    type: string;
+    flags: number;
+  }) {
+    this.name = options.name;
+    this.fd = options.fd;
+    this.maxEntries = options.maxEntries;
+    this.key = options.key;
+    this.value = options.value;
+    this.#type = options.type;
+    this.#flags = options.flags;
+    this.#keyBytes = new Uint8Array(options.key.sizeBytes);
+    this.#valueBytes = new Uint8Array(options.value.sizeBytes);
+    this.#keyView = new DataView(this.#keyBytes.buffer);
+    this.#valueView = new DataView(this.#valueBytes.buffer);
+  }
+
+  /** One system call, 1–2 µs. */
+  lookup(key: K): V | undefined {
+    this.key.encode(key, this.#keyView, 0);
+    const result = libbpf.bpf_map_lookup_elem(this.fd, this.#keyBytes, this.#valueBytes);
+    if (result === -ENOENT) return undefined;
+    if (result < 0) throw new LinuxError(`look up a key in map ${this.name}`, result);
+    return this.value.decode(this.#valueView, 0);
+  }
+
+  /**
+   * @returns false when the mode forbids it: the key exists (`create`) or is missing (`replace`)
+   * @throws LinuxError E2BIG when the map is full
+   */
+  update(key: K, value: V, mode: UpdateMode = 'any'): boolean {
+    this.key.encode(key, this.#keyView, 0);
+    this.value.encode(value, this.#valueView, 0);
+    const result = libbpf.bpf_map_update_elem(
+      this.fd,
+      this.#keyBytes,
+      this.#valueBytes,
+      updateFlags[mode],
+    );
+    if (result === -EEXIST && mode === 'create') return false;
+    if (result === -ENOENT && mode === 'replace') return false;
+    if (result < 0) throw new LinuxError(`update map ${this.name}`, result);
+    return true;
+  }
+
+  /** @returns whether the key was there */
+  delete(key: K): boolean {
+    this.key.encode(key, this.#keyView, 0);
+    const result = libbpf.bpf_map_delete_elem(this.fd, this.#keyBytes);
+    if (result === -ENOENT) return false;
+    if (result < 0) throw new LinuxError(`delete a key from map ${this.name}`, result);
+    return true;
+  }
+
+  /** Every entry, decoded. Entries that change meanwhile may be told in either state or twice. */
+  *entries(): Generator<[K, V]> {
+    for (const { keys, values, count } of this.batches()) {
+      for (let index = 0; index < count; index++) {
+        yield [
+          this.key.decode(keys, index * this.key.sizeBytes),
+          this.value.decode(values, index * this.value.sizeBytes),
+        ];
+      }
+    }
+  }
+
+  /**
+   * Every entry as raw memory, for large maps: read single fields in place by the offsets of the
+   * generated layout. A batch is valid until the next one is asked for.
+   */
+  *batches(entriesPerBatch = BATCH_ENTRIES_DEFAULT): Generator<MapBatch> {
+    let capacity = Math.min(entriesPerBatch, Math.max(this.maxEntries, 1));
+    // The kernel's place in the map: a bucket number, or for arrays and tries a key.
+    const place = new Uint8Array(Math.max(this.key.sizeBytes, 8));
+    const placeBefore = new Uint8Array(place.length);
+    const countHolder = new Uint32Array(1);
+    const countBytes = new Uint8Array(countHolder.buffer);
+    let keys = new Uint8Array(capacity * this.key.sizeBytes);
+    let values = new Uint8Array(capacity * this.value.sizeBytes);
+    for (let first = true; ; ) {
+      countHolder[0] = capacity;
+      const result = libbpf.bpf_map_lookup_batch(
+        this.fd,
+        first ? null : placeBefore,
+        place,
+        keys,
+        values,
+        countBytes,
+        null,
+      );
+      const count = countHolder[0] ?? 0;
+      if (result === -ENOSPC) {
+        // One bucket of the hash holds more entries than the batch has room for.
+        capacity *= 2;
+        keys = new Uint8Array(capacity * this.key.sizeBytes);
+        values = new Uint8Array(capacity * this.value.sizeBytes);
+        continue;
+      }
+      if (result < 0 && result !== -ENOENT) {
+        throw new LinuxError(`look up a batch of map ${this.name}`, result);
+      }
+      if (count > 0) {
+        yield { keys: new DataView(keys.buffer), values: new DataView(values.buffer), count };
+      }
+      if (result === -ENOENT) return;
+      placeBefore.set(place);
+      first = false;
+    }
+  }
+
+  /**
+   * Writes many entries with one system call.
+   *
+   * @throws LinuxError whose message tells how many were written before the refusal
+   */
+  updateBatch(entries: readonly (readonly [K, V])[]): void {
+    if (entries.length === 0) return;
+    const keys = this.#encodeKeys(entries.map(([key]) => key));
+    const values = new Uint8Array(entries.length * this.value.sizeBytes);
+    const view = new DataView(values.buffer);
+    entries.forEach(([, value], index) => {
+      this.value.encode(value, view, index * this.value.sizeBytes);
+    });
+    const done = new Uint32Array([entries.length]);
+    const doneBytes = new Uint8Array(done.buffer);
+    const result = libbpf.bpf_map_update_batch(this.fd, keys, values, doneBytes, null);
+    if (result < 0) {
+      const action = `update ${entries.length} entries of map ${this.name}`;
+      throw new LinuxError(action, result, `${done[0]} were written`);
+    }
+  }
+
+  /** Deletes many keys with one system call per missing key and one for the rest. */
+  deleteBatch(keys: readonly K[]): number {
+    let deleted = 0;
+    let rest = keys;
+    while (rest.length > 0) {
+      const done = new Uint32Array([rest.length]);
+      const bytes = this.#encodeKeys(rest);
+      const doneBytes = new Uint8Array(done.buffer);
+      const result = libbpf.bpf_map_delete_batch(this.fd, bytes, doneBytes, null);
+      const count = done[0] ?? 0;
+      deleted += count;
+      if (result >= 0) break;
+      if (result !== -ENOENT) {
+        const action = `delete ${rest.length} keys of map ${this.name}`;
+        throw new LinuxError(action, result, `${count} were deleted`);
+      }
+      // The kernel stops at a key that is not there: go on behind it.
+      rest = rest.slice(count + 1);
+    }
+    return deleted;
+  }
+
+  /**
+   * The array's own memory, shared with the kernel: no system call per access. Only for array maps
+   * with BPF_F_MMAPABLE. Element `i` starts at byte `i * strideBytes`.
+   */
+  mapMemory(): MappedArray {
+    if (this.#type !== 'array' || (this.#flags & BPF_F_MMAPABLE) === 0) {
+      throw new Error(`map ${this.name} is no array with BPF_F_MMAPABLE`);
+    }
+    const strideBytes = Math.ceil(this.value.sizeBytes / 8) * 8;
+    const mapping = mapMemory({
+      fd: this.fd,
+      lengthBytes: strideBytes * this.maxEntries,
+      writable: true,
+      what: `map ${this.name}`,
+    });
+    return { ...mapping, view: new DataView(mapping.buffer), strideBytes };
+  }
+
+  #encodeKeys(keys: readonly K[]): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(keys.length * this.key.sizeBytes);
+    const view = new DataView(bytes.buffer);
+    keys.forEach((key, index) => {
+      this.key.encode(key, view, index * this.key.sizeBytes);
+    });
+    return bytes;
+  }
+}
+
+/** An array map as memory. `new BigUint64Array(array.buffer)` reads counters as they are. */
+export interface MappedArray extends MemoryMapping {
+  readonly view: DataView<ArrayBuffer>;
+  readonly strideBytes: number;
+}

@@ -1,0 +1,176 @@
+/**
+ * Opens and loads a compiled BPF object and hands out its maps and programs with the types that
+ * `src/abi/` generated for it.
+ *
+ *     using object = loadBpfObject(protocolCountersObject);
+ *     const attachment = attachXdp(object.programs.countProtocolsXdp, { interface: 'wan0' });
+ *     for (const [key, perCpu] of object.maps.protocolCounters.entries()) …
+ */
+import { endianness } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { isMainThread } from 'node:worker_threads';
+import type {
+  BpfObjectSpec,
+  Codec,
+  KeyValueMapSpec,
+  MapSpec,
+  PerCpuMapSpec,
+  RingBufferSpec,
+} from '../abi/layout.ts';
+import { BpfMap } from './bpf-map.ts';
+import { BpfProgram } from './bpf-program.ts';
+import type { NativeMemory } from './ffi.ts';
+import { callLibbpf, libbpf, possibleCpuCount } from './libbpf.ts';
+import { RingBuffer } from './ring-buffer.ts';
+
+/** The class that serves a map, by its generated description. */
+export type LoadedMap<S extends MapSpec> =
+  S extends PerCpuMapSpec<infer K, infer V>
+    ? BpfMap<K, readonly V[]>
+    : S extends KeyValueMapSpec<infer K, infer V>
+      ? BpfMap<K, V>
+      : RingBuffer;
+
+export interface BpfObject<S extends BpfObjectSpec> extends Disposable {
+  readonly maps: { readonly [M in keyof S['maps']]: LoadedMap<S['maps'][M]> };
+  readonly programs: { readonly [P in keyof S['programs']]: BpfProgram };
+  /** Drops this process's hold. Attached programs and pinned maps live on in the kernel. */
+  close(): void;
+}
+
+export interface LoadOptions<S extends BpfObjectSpec> {
+  /** Where the compiled objects lie. Default: `build/bpf` beside `src/`. */
+  readonly folder?: string;
+  /** Sizes that the configuration chooses, instead of the object's own. */
+  readonly maxEntries?: { readonly [M in keyof S['maps']]?: number };
+  /** A folder on a bpffs. Maps pinned there are taken over, others are pinned there. */
+  readonly pinFolder?: string;
+  /** Loads these programs only. Default: all. */
+  readonly only?: readonly (keyof S['programs'])[];
+}
+
+const defaultFolder = fileURLToPath(new URL('../../build/bpf', import.meta.url));
+
+/**
+ * @throws LinuxError when the file, the verifier or the kernel refuses; the message ends with the
+ * end of the verifier's log
+ */
+export function loadBpfObject<const S extends BpfObjectSpec>(
+  spec: S,
+  options: LoadOptions<S> = {},
+): BpfObject<S> {
+  if (!isMainThread) throw new Error('BPF objects are loaded on the main thread: see libbpf.ts');
+  if (endianness() !== 'LE') throw new Error('generated layouts are little-endian');
+  const path = join(options.folder ?? defaultFolder, `${spec.name}.o`);
+  const native = callLibbpf(`open ${path}`, () => libbpf.bpf_object__open_file(path, null));
+  try {
+    prepare(native, spec, options);
+    callLibbpf(`load ${path}`, () => libbpf.bpf_object__load(native));
+    return loadedObject(native, spec);
+  } catch (error) {
+    libbpf.bpf_object__close(native);
+    throw error;
+  }
+}
+
+function prepare<S extends BpfObjectSpec>(
+  native: NativeMemory,
+  spec: S,
+  options: LoadOptions<S>,
+): void {
+  for (const [property, map] of Object.entries(spec.maps)) {
+    const handle = findMap(native, map.name);
+    const maxEntries = options.maxEntries?.[property];
+    if (maxEntries !== undefined) {
+      callLibbpf(`size map ${map.name} for ${maxEntries} entries`, () =>
+        libbpf.bpf_map__set_max_entries(handle, maxEntries),
+      );
+    }
+    if (options.pinFolder !== undefined) {
+      const path = join(options.pinFolder, map.name);
+      callLibbpf(`pin map at ${path}`, () => libbpf.bpf_map__set_pin_path(handle, path));
+    }
+  }
+  for (const [property, name] of Object.entries(spec.programs)) {
+    const wanted = options.only === undefined || options.only.includes(property);
+    const handle = findProgram(native, name);
+    callLibbpf(`select program ${name}`, () =>
+      libbpf.bpf_program__set_autoload(handle, wanted ? 1 : 0),
+    );
+  }
+}
+
+function loadedObject<S extends BpfObjectSpec>(native: NativeMemory, spec: S): BpfObject<S> {
+  const maps = mapValues(spec.maps, (map) => loadedMap(native, map));
+  const programs = mapValues(spec.programs, (name) => {
+    return new BpfProgram(name, libbpf.bpf_program__fd(findProgram(native, name)));
+  });
+  const close = (): void => {
+    for (const map of Object.values(maps)) if (map instanceof RingBuffer) map.close();
+    libbpf.bpf_object__close(native);
+  };
+  return { maps, programs, close, [Symbol.dispose]: close } as BpfObject<S>;
+}
+
+function mapValues<A, B>(
+  values: { readonly [key: string]: A },
+  change: (value: A) => B,
+): { [key: string]: B } {
+  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, change(value)]));
+}
+
+function loadedMap(native: NativeMemory, spec: MapSpec): BpfMap<unknown, unknown> | RingBuffer {
+  const handle = findMap(native, spec.name);
+  const fd = libbpf.bpf_map__fd(handle);
+  const maxEntries = libbpf.bpf_map__max_entries(handle);
+  if (spec.kind === 'ring-buffer') return openRingBuffer(spec, fd, maxEntries);
+  requireSize(spec.name, 'key', spec.key, libbpf.bpf_map__key_size(handle));
+  requireSize(spec.name, 'value', spec.value, libbpf.bpf_map__value_size(handle));
+  const value = spec.kind === 'per-cpu' ? perCpu(spec.value) : spec.value;
+  const { name, key, type, flags } = spec;
+  return new BpfMap<unknown, unknown>({ name, fd, key, value, type, flags, maxEntries });
+}
+
+function openRingBuffer(spec: RingBufferSpec, fd: number, sizeBytes: number): RingBuffer {
+  return new RingBuffer({ name: spec.name, fd, sizeBytes });
+}
+
+/** The object on disk may be newer than the generated layouts of this process. */
+function requireSize(map: string, part: string, codec: Codec<unknown>, actual: number): void {
+  if (codec.sizeBytes === actual) return;
+  throw new Error(
+    `map ${map}: a ${part} has ${actual} bytes in the object and ${codec.sizeBytes} in ` +
+      'src/abi; run npm run generate',
+  );
+}
+
+/** The value of a per-CPU map: one a possible CPU, each padded to eight bytes. */
+function perCpu<V>(value: Codec<V>): Codec<readonly V[]> {
+  const strideBytes = Math.ceil(value.sizeBytes / 8) * 8;
+  return {
+    sizeBytes: strideBytes * possibleCpuCount,
+    decode: (view, at) =>
+      Array.from({ length: possibleCpuCount }, (_, cpu) =>
+        value.decode(view, at + cpu * strideBytes),
+      ),
+    encode: (values, view, at) => {
+      if (values.length !== possibleCpuCount) {
+        throw new RangeError(`${values.length} values for ${possibleCpuCount} CPUs`);
+      }
+      values.forEach((each, cpu) => {
+        value.encode(each, view, at + cpu * strideBytes);
+      });
+    },
+  };
+}
+
+function findMap(native: NativeMemory, name: string): NativeMemory {
+  return callLibbpf(`find map ${name}`, () => libbpf.bpf_object__find_map_by_name(native, name));
+}
+
+function findProgram(native: NativeMemory, name: string): NativeMemory {
+  return callLibbpf(`find program ${name}`, () =>
+    libbpf.bpf_object__find_program_by_name(native, name),
+  );
+}

@@ -1,0 +1,182 @@
+/**
+ * Reads a BPF ring buffer in place (kernel/bpf/ringbuf.c): its pages are mapped, records are seen
+ * where the kernel wrote them, and no call is made per record.
+ *
+ * Layout of the file: page 0 holds the consumer's position (ours to write), page 1 the producer's
+ * position, then the data, mapped twice in a row so that no record is ever split. Each record has
+ * an 8-byte header: length with a busy and a discard bit, and the kernel's page offset. Positions
+ * are byte counts since the beginning.
+ */
+import { errnoName, eventLoop, openNativeLibrary } from './ffi.ts';
+import { type MemoryMapping, mapMemory } from './libc.ts';
+
+/**
+ * One record, valid during the call only: `length` bytes at `at` in `view`. What the reader wants to
+ * keep, it decodes or copies.
+ */
+export type RecordReader = (view: DataView<ArrayBuffer>, at: number, lengthBytes: number) => void;
+
+/** So many records are read before other work of the event loop has its turn. */
+const RECORDS_PER_TURN_MAX = 65_536;
+
+const BUSY = 0x8000_0000;
+const DISCARDED = 0x4000_0000;
+const HEADER_BYTES = 8;
+const PAGE_BYTES = 4096;
+
+export class RingBuffer {
+  readonly name: string;
+  readonly fd: number;
+  readonly sizeBytes: number;
+  readonly #consumerPage: MemoryMapping;
+  readonly #producerPages: MemoryMapping;
+  readonly #consumerPosition: BigUint64Array<ArrayBuffer>;
+  readonly #producerPosition: BigUint64Array<ArrayBuffer>;
+  readonly #headers: Int32Array<ArrayBuffer>;
+  readonly #data: DataView<ArrayBuffer>;
+  #poll: Poll | undefined;
+  #closed = false;
+
+  constructor(options: { name: string; fd: number; sizeBytes: number }) {
+    const { name, fd, sizeBytes } = options;
+    this.name = name;
+    this.fd = fd;
+    this.sizeBytes = sizeBytes;
+    const what = `ring buffer ${name}`;
+    this.#consumerPage = mapMemory({ fd, lengthBytes: PAGE_BYTES, writable: true, what });
+    this.#producerPages = mapMemory({
+      fd,
+      lengthBytes: PAGE_BYTES + 2 * sizeBytes,
+      offsetBytes: PAGE_BYTES,
+      writable: false,
+      what,
+    });
+    this.#consumerPosition = new BigUint64Array(this.#consumerPage.buffer, 0, 1);
+    this.#producerPosition = new BigUint64Array(this.#producerPages.buffer, 0, 1);
+    this.#headers = new Int32Array(this.#producerPages.buffer, PAGE_BYTES);
+    this.#data = new DataView(this.#producerPages.buffer, PAGE_BYTES);
+  }
+
+  /**
+   * Reads what is there, at most `recordsMax` records, without waiting.
+   *
+   * @returns the number of records read. When the reader throws, the record that it threw at counts
+   * as read, so that a bad record cannot hold up those behind it.
+   */
+  drain(read: RecordReader, recordsMax = Number.MAX_SAFE_INTEGER): number {
+    if (this.#closed) throw new Error(`ring buffer ${this.name} is closed`);
+    let total = 0;
+    for (;;) {
+      const count = this.#drainAvailable(read, recordsMax - total);
+      total += count;
+      // Records that came meanwhile: the kernel wakes us only if we had caught up before them.
+      if (count === 0 || total >= recordsMax) return total;
+    }
+  }
+
+  /** Calls the reader from the event loop as records come, until {@link close} or `stop()`. */
+  start(read: RecordReader): { stop(): void } {
+    if (this.#poll !== undefined) throw new Error(`ring buffer ${this.name} has a reader already`);
+    const poll = pollReadable(this.fd, () => {
+      this.drain(read, RECORDS_PER_TURN_MAX);
+    });
+    this.#poll = poll;
+    return {
+      stop: () => {
+        poll.stop();
+        if (this.#poll === poll) this.#poll = undefined;
+      },
+    };
+  }
+
+  /** Ends reading and unmaps the memory. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#poll?.stop();
+    this.#consumerPage.unmap();
+    this.#producerPages.unmap();
+  }
+
+  #drainAvailable(read: RecordReader, recordsMax: number): number {
+    const start = this.#consumerPosition[0] ?? 0n;
+    const available = Number(Atomics.load(this.#producerPosition, 0) - start);
+    const mask = this.sizeBytes - 1;
+    const startOffset = Number(start & BigInt(mask));
+    let consumed = 0;
+    let count = 0;
+    try {
+      while (consumed < available && count < recordsMax) {
+        const at = (startOffset + consumed) & mask;
+        const header = Atomics.load(this.#headers, at >>> 2) >>> 0;
+        if ((header & BUSY) !== 0) break;
+        const lengthBytes = header % DISCARDED;
+        consumed += (lengthBytes + HEADER_BYTES + 7) & ~7;
+        if ((header & DISCARDED) !== 0) continue;
+        count++;
+        read(this.#data, at + HEADER_BYTES, lengthBytes);
+      }
+    } finally {
+      Atomics.store(this.#consumerPosition, 0, start + BigInt(consumed));
+    }
+    return count;
+  }
+}
+
+interface Poll {
+  stop(): void;
+}
+
+const { functions: uv, library: uvLibrary } = openNativeLibrary(null, {
+  uv_handle_size: { arguments: ['i32'], return: 'u64' },
+  uv_poll_init: { arguments: ['pointer', 'buffer', 'i32'], return: 'i32' },
+  uv_poll_start: { arguments: ['buffer', 'i32', 'pointer'], return: 'i32' },
+  uv_poll_stop: { arguments: ['buffer'], return: 'i32' },
+  uv_close: { arguments: ['buffer', 'pointer'], return: 'void' },
+});
+
+const UV_POLL = 8;
+const UV_READABLE = 1;
+
+/** Handles that libuv may still look at: they must not be collected before their close callback. */
+const openHandles = new Set<Uint8Array<ArrayBuffer>>();
+
+/** Calls `onReadable` in a turn of the event loop of its own whenever the descriptor is readable. */
+function pollReadable(fd: number, onReadable: () => void): Poll {
+  const handle = new Uint8Array(Number(uv.uv_handle_size(UV_POLL)));
+  requireSuccess('uv_poll_init', uv.uv_poll_init(eventLoop(), handle, fd));
+  openHandles.add(handle);
+  let scheduled: NodeJS.Immediate | undefined;
+  // libuv calls outside of Node's scope for callbacks, where exceptions abort and promises wait.
+  const callback = uvLibrary.registerCallback(
+    { arguments: ['pointer', 'i32', 'i32'], return: 'void' },
+    () => {
+      scheduled ??= setImmediate(() => {
+        scheduled = undefined;
+        onReadable();
+      });
+    },
+  );
+  requireSuccess('uv_poll_start', uv.uv_poll_start(handle, UV_READABLE, callback));
+  let stopped = false;
+  return {
+    stop: () => {
+      if (stopped) return;
+      stopped = true;
+      clearImmediate(scheduled);
+      uv.uv_poll_stop(handle);
+      const closed = uvLibrary.registerCallback({ arguments: ['pointer'], return: 'void' }, () => {
+        openHandles.delete(handle);
+        setImmediate(() => {
+          uvLibrary.unregisterCallback(callback);
+          uvLibrary.unregisterCallback(closed);
+        });
+      });
+      uv.uv_close(handle, closed);
+    },
+  };
+}
+
+function requireSuccess(action: string, result: number): void {
+  if (result < 0) throw new Error(`cannot ${action}: ${errnoName(-result)}`);
+}
