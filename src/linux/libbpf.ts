@@ -85,8 +85,8 @@ function collectMessages(): void {
   functions.libbpf_set_print(print);
 }
 
+// The callback is the whole process's: a worker leaves it alone and calls nothing that reports.
 if (isMainThread) collectMessages();
-else functions.libbpf_set_print(0n);
 
 /** Lines of libbpf's report (verifier log included) that an error carries: the end tells the cause. */
 const REPORT_LINES_MAX = 40;

@@ -1,0 +1,209 @@
+/**
+ * Sends IPv4 frames of many flows through an interface of the lab, 1–2 million a second on one
+ * core, by the kernel's live-frame test run (`bpf/lab/packet-generator.bpf.c`).
+ *
+ * The frames leave the interface as if its host had sent them, without passing the host's stack.
+ * The other end of a veth takes them only with an XDP program on it or with GRO switched on
+ * (`ethtool -K … gro on`): `receiver` names it and the generator switches GRO on there.
+ */
+import { Worker } from 'node:worker_threads';
+import { GeneratorLimits, type GeneratorSettings } from '../src/abi/layouts.generated.ts';
+import { packetGeneratorObject } from '../src/abi/packet-generator.generated.ts';
+import { type BpfObject, loadBpfObject } from '../src/linux/bpf-object.ts';
+import { runCommand } from '../src/linux/command-runner.ts';
+import { inNetworkNamespace, interfaceIndex } from '../src/linux/libc.ts';
+import { parseIpv4Address } from '../src/net/ipv4-address.ts';
+import { tcpFrame, udpFrame } from '../src/testing/packet-builder.ts';
+import { foldSum, internetSum } from '../src/wire/internet-checksum.ts';
+import type { GeneratorRun } from './packet-generator-worker.ts';
+
+/** Addresses and ports count up from the first; every combination is a flow. */
+export interface FlowPattern {
+  readonly protocol: 'udp' | 'tcp-syn';
+  readonly source: EndpointRange;
+  readonly destination: EndpointRange;
+  /** With the Ethernet header, without the checksum behind it: 60 is a "64-byte" frame. */
+  readonly frameBytes: number;
+  /** Uses so many of the combinations. Default: all, at most 2^32 − 1. */
+  readonly flowCount?: number;
+  readonly order?: 'in-turn' | 'random';
+}
+
+export interface EndpointRange {
+  readonly address: string;
+  readonly addressCount?: number;
+  readonly port: number;
+  readonly portCount?: number;
+}
+
+export interface GeneratorOptions {
+  /** The interface that sends and the network namespace it is in (`host.namespacePath`). */
+  readonly sender: InterfaceInNamespace;
+  /** The veth's other end, where GRO is switched on. Absent when that has an XDP program. */
+  readonly receiver?: InterfaceInNamespace;
+  readonly sourceMac: string;
+  readonly destinationMac: string;
+  readonly pattern: FlowPattern;
+  /** Default: as fast as it goes. */
+  readonly framesPerSecond?: number;
+  /** The generator ends by itself after so many frames or so long, whichever comes first. */
+  readonly framesMax?: number;
+  readonly durationMsMax: number;
+}
+
+export interface InterfaceInNamespace {
+  readonly interface: string;
+  readonly namespacePath: string;
+}
+
+export interface GeneratorResult {
+  readonly frames: number;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+export interface PacketGenerator {
+  /** Resolves when the limits are reached or after {@link stop}. */
+  readonly finished: Promise<GeneratorResult>;
+  stop(): Promise<GeneratorResult>;
+}
+
+/** @throws LinuxError when the interface is missing; RangeError when the pattern cannot be */
+export async function startPacketGenerator(options: GeneratorOptions): Promise<PacketGenerator> {
+  const template = templateFrame(options);
+  if (options.receiver !== undefined) await switchGroOn(options.receiver);
+  const object = loadBpfObject(packetGeneratorObject);
+  const index = inNetworkNamespace(options.sender.namespacePath, () =>
+    interfaceIndex(options.sender.interface),
+  );
+  object.maps.generatorSettings.update(0, generatorSettings(template, options.pattern, index));
+
+  const stopFlag = new Int32Array(new SharedArrayBuffer(4));
+  const run: GeneratorRun = {
+    programFd: object.programs.generateFrame.fd,
+    namespacePath: options.sender.namespacePath,
+    template,
+    framesPerSecond: options.framesPerSecond,
+    framesMax: options.framesMax,
+    durationMsMax: options.durationMsMax,
+    stopFlag,
+  };
+  const finished = runWorker(run)
+    .then(({ seconds }) => ({ ...generatedFrames(object), seconds }))
+    .finally(() => object.close());
+  return {
+    finished,
+    stop: () => {
+      Atomics.store(stopFlag, 0, 1);
+      return finished;
+    },
+  };
+}
+
+function runWorker(run: GeneratorRun): Promise<{ seconds: number }> {
+  const { promise, resolve, reject } = Promise.withResolvers<{ seconds: number }>();
+  const worker = new Worker(new URL('./packet-generator-worker.ts', import.meta.url), {
+    workerData: run,
+  });
+  worker.once('message', resolve);
+  worker.once('error', reject);
+  worker.once('exit', (code) => reject(new Error(`the generator ended with code ${code}`)));
+  return promise;
+}
+
+function generatedFrames(object: BpfObject<typeof packetGeneratorObject>): {
+  frames: number;
+  bytes: number;
+} {
+  const perCpu = object.maps.generatedFrames.lookup(0) ?? [];
+  return {
+    frames: perCpu.reduce((sum, counter) => sum + Number(counter.frames), 0),
+    bytes: perCpu.reduce((sum, counter) => sum + Number(counter.bytes), 0),
+  };
+}
+
+async function switchGroOn(receiver: InterfaceInNamespace): Promise<void> {
+  const result = await runCommand(['ethtool', '-K', receiver.interface, 'gro', 'on'], {
+    timeoutMs: 5_000,
+    networkNamespace: receiver.namespacePath,
+  });
+  if (!result.success) {
+    throw new Error(`cannot switch GRO on at ${receiver.interface}: ${result.stderr}`);
+  }
+}
+
+/** A whole frame of the first flow. */
+function templateFrame(options: GeneratorOptions): Uint8Array<ArrayBuffer> {
+  const { pattern, sourceMac, destinationMac } = options;
+  const headerBytes = pattern.protocol === 'udp' ? 42 : 54;
+  if (pattern.frameBytes < GeneratorLimits.frameBytesMin) {
+    throw new RangeError(`a frame has at least ${GeneratorLimits.frameBytesMin} bytes`);
+  }
+  const common = {
+    sourceMac,
+    destinationMac,
+    source: pattern.source.address,
+    destination: pattern.destination.address,
+    sourcePort: pattern.source.port,
+    destinationPort: pattern.destination.port,
+    payload: new Uint8Array(pattern.frameBytes - headerBytes),
+  };
+  return pattern.protocol === 'udp' ? udpFrame(common) : tcpFrame({ ...common, flags: 2 });
+}
+
+function generatorSettings(
+  template: Uint8Array<ArrayBuffer>,
+  pattern: FlowPattern,
+  outgoingIndex: number,
+): GeneratorSettings {
+  const transportChecksumOffset = pattern.protocol === 'udp' ? 40 : 50;
+  const zeroed = template.slice();
+  // What the program fills in: IPv4 checksum, both addresses, both ports, transport checksum.
+  zeroed.fill(0, 24, 38);
+  zeroed.fill(0, transportChecksumOffset, transportChecksumOffset + 2);
+  const { source, destination } = pattern;
+  const counts = {
+    sourceAddressCount: source.addressCount ?? 1,
+    sourcePortCount: source.portCount ?? 1,
+    destinationAddressCount: destination.addressCount ?? 1,
+    destinationPortCount: destination.portCount ?? 1,
+  };
+  const combinations = Object.values(counts).reduce((product, count) => product * count, 1);
+  return {
+    header: zeroed.slice(0, GeneratorLimits.headerBytes),
+    sourceAddress: requireAddress(source.address),
+    destinationAddress: requireAddress(destination.address),
+    sourcePort: source.port,
+    destinationPort: destination.port,
+    transportChecksumOffset,
+    ...counts,
+    flowCount: Math.min(pattern.flowCount ?? combinations, combinations, 0xffff_ffff),
+    networkSum: littleEndianSum(zeroed.subarray(14, 34)),
+    transportSum: littleEndianSum(transportBytes(zeroed)),
+    interfaceIndex: outgoingIndex,
+    isRandom: pattern.order === 'random' ? 1 : 0,
+  };
+}
+
+/** Pseudo-header with zero addresses (RFC 9293 §3.1) and segment. */
+function transportBytes(zeroed: Uint8Array<ArrayBuffer>): Uint8Array {
+  const view = new DataView(zeroed.buffer);
+  const segment = zeroed.subarray(34, 14 + view.getUint16(16));
+  const bytes = new Uint8Array(4 + segment.length);
+  bytes[1] = zeroed[23] ?? 0;
+  new DataView(bytes.buffer).setUint16(2, segment.length);
+  bytes.set(segment, 4);
+  return bytes;
+}
+
+/** The kernel program adds words as the CPU reads them; RFC 1071 §2(B) lets the bytes be swapped. */
+function littleEndianSum(bytes: Uint8Array): number {
+  const sum = foldSum(internetSum(bytes));
+  return ((sum & 0xff) << 8) | (sum >>> 8);
+}
+
+function requireAddress(text: string): number {
+  const address = parseIpv4Address(text);
+  if (address === undefined) throw new RangeError(`not an IPv4 address: ${JSON.stringify(text)}`);
+  return address;
+}
