@@ -165,16 +165,24 @@ export function exportedTypes(btf: Btf): ExportedTypes {
 function exportType(btf: Btf, id: number | undefined, exported: ExportedTypes): void {
   const { type } = btf.resolve(id);
   if (type.kind === 'ENUM' || type.kind === 'ENUM64') {
-    exported.enums.set(
-      type.name,
-      Object.fromEntries((type.values ?? []).map(({ name, val }) => [name, val])),
-    );
+    exported.enums.set(type.name, enumConstants(type));
   } else if (type.kind === 'ARRAY') {
     exportType(btf, type.type_id, exported);
   } else if (type.kind === 'STRUCT' && !exported.structs.has(type.name)) {
     exported.structs.set(type.name, exportedStruct(btf, type));
     for (const member of type.members ?? []) exportType(btf, member.type_id, exported);
   }
+}
+
+function enumConstants(type: BtfType): Record<string, number> {
+  const constants = (type.values ?? []).map(({ name, val }) => {
+    // Beyond, bpftool tells unsigned constants with the sign extended to 64 bits.
+    if (!Number.isInteger(val) || Math.abs(val) > 0x7fff_ffff) {
+      throw new Error(`enum ${type.name}: ${name} lies beyond 2^31 - 1`);
+    }
+    return [name, val] as const;
+  });
+  return Object.fromEntries(constants);
 }
 
 function exportedStruct(btf: Btf, struct: BtfType): ExportedStruct {
