@@ -1,11 +1,16 @@
 /** The thread that a packet generator blocks while the kernel sends its frames. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { u32 } from '../src/abi/layout.ts';
+import { FrameCounter } from '../src/abi/layouts.generated.ts';
+import { packetGeneratorObject } from '../src/abi/packet-generator.generated.ts';
+import { BpfMap, perCpu } from '../src/linux/bpf-map.ts';
 import { BpfProgram } from '../src/linux/bpf-program.ts';
 import { LinuxError } from '../src/linux/ffi.ts';
 import { inNetworkNamespace } from '../src/linux/libc.ts';
 
 export interface GeneratorRun {
   readonly programFd: number;
+  readonly counterFd: number;
   readonly namespacePath: string;
   readonly template: Uint8Array<ArrayBuffer>;
   readonly framesPerSecond: number | undefined;
@@ -17,28 +22,34 @@ export interface GeneratorRun {
 
 /** The kernel's own unit: frames redirected before the receiving queue is served. */
 const FRAMES_PER_BATCH = 64;
-/** Short enough to stop and to pace within some milliseconds, long enough to cost nothing. */
-const FRAMES_PER_CALL_MAX = 8_192;
+/** A call costs some 20 ms before its first frame, so it lasts many times that when it can. */
+const CALL_MS = 300;
+const FRAMES_PER_CALL_MIN = 8_192;
 const PACE_INTERVAL_MS = 1;
 
 function generate(run: GeneratorRun): void {
   const program = new BpfProgram('generate_frame', run.programFd);
+  const generatedFrames = frameCount(run.counterFd);
   const startedAt = performance.now();
-  let requested = 0;
   for (;;) {
     const elapsedMs = performance.now() - startedAt;
     if (elapsedMs >= run.durationMsMax || Atomics.load(run.stopFlag, 0) !== 0) break;
-    const due = framesDue(run, elapsedMs) - requested;
-    if (due <= 0) {
-      if (run.framesMax !== undefined && requested >= run.framesMax) break;
-      Atomics.wait(run.stopFlag, 0, 0, PACE_INTERVAL_MS);
-      continue;
-    }
-    const frames = Math.min(due, FRAMES_PER_CALL_MAX);
-    sendFrames(program, run.template, frames);
-    requested += frames;
+    // Asked of the program, since a signal may have cut the last call short.
+    const frames = generatedFrames();
+    if (run.framesMax !== undefined && frames >= run.framesMax) break;
+    const due = framesDue(run, elapsedMs) - frames;
+    const perCall = Math.max(FRAMES_PER_CALL_MIN, Math.round((frames / elapsedMs) * CALL_MS) || 0);
+    if (due > 0) sendFrames(program, run.template, Math.min(due, perCall));
+    else Atomics.wait(run.stopFlag, 0, 0, PACE_INTERVAL_MS);
   }
   parentPort?.postMessage({ seconds: (performance.now() - startedAt) / 1_000 });
+}
+
+function frameCount(fd: number): () => number {
+  const { name, type, flags, maxEntries } = packetGeneratorObject.maps.generatedFrames;
+  const value = perCpu(FrameCounter);
+  const map = new BpfMap({ name, fd, type, flags, maxEntries, key: u32, value });
+  return () => (map.lookup(0) ?? []).reduce((sum, counter) => sum + Number(counter.frames), 0);
 }
 
 function framesDue(run: GeneratorRun, elapsedMs: number): number {
@@ -54,7 +65,7 @@ function sendFrames(program: BpfProgram, data: Uint8Array<ArrayBuffer>, repeat: 
   try {
     program.testRun({ data, repeat, liveFrames: { batchSize } });
   } catch (error) {
-    // A signal cut the call short; the program's own counter says what was sent.
+    // A signal: what is missing is sent by the next call.
     if (!(error instanceof LinuxError) || error.code !== 'EINTR') throw error;
   }
 }

@@ -81,6 +81,7 @@ export async function startPacketGenerator(options: GeneratorOptions): Promise<P
   const stopFlag = new Int32Array(new SharedArrayBuffer(4));
   const run: GeneratorRun = {
     programFd: object.programs.generateFrame.fd,
+    counterFd: object.maps.generatedFrames.fd,
     namespacePath: options.sender.namespacePath,
     template,
     framesPerSecond: options.framesPerSecond,
@@ -196,7 +197,7 @@ function transportBytes(zeroed: Uint8Array<ArrayBuffer>): Uint8Array {
   return bytes;
 }
 
-/** The kernel program adds words as the CPU reads them; RFC 1071 §2(B) lets the bytes be swapped. */
+/** The kernel program adds words as the CPU reads them, which RFC 1071 §2(B) allows. */
 function littleEndianSum(bytes: Uint8Array): number {
   const sum = foldSum(internetSum(bytes));
   return ((sum & 0xff) << 8) | (sum >>> 8);

@@ -4,7 +4,8 @@
 #include "abi/abi.h"
 
 enum generator_limits {
-	GENERATOR_LIMITS_HEADER_BYTES = 54, /* Ethernet + IPv4 + the longest plain transport header */
+	GENERATOR_LIMITS_HEADER_BYTES =
+		54, /* Ethernet + IPv4 + the longest plain transport header */
 	GENERATOR_LIMITS_FRAME_BYTES_MIN = 60,
 };
 ABI_EXPORT(enum, generator_limits);

@@ -78,7 +78,8 @@ int count_protocols_xdp(struct xdp_md *context)
 /* A super-packet's headers may lie outside the part that can be read directly. */
 static __always_inline void count_skb(struct __sk_buff *skb, enum packet_direction direction)
 {
-	const __u32 headers_bytes = sizeof(struct ethhdr) + VLAN_DEPTH_MAX * sizeof(struct vlan_tag) +
+	const __u32 headers_bytes = sizeof(struct ethhdr) +
+				    VLAN_DEPTH_MAX * sizeof(struct vlan_tag) +
 				    sizeof(struct ipv6hdr);
 
 	if (skb->data_end - skb->data < headers_bytes && skb->len >= headers_bytes)

@@ -48,8 +48,8 @@ static __always_inline struct flow flow_of(const struct generator_settings *sett
 
 	flow.source_address = bpf_htonl(bpf_ntohl(settings->source_address) +
 					take(&index, settings->source_address_count));
-	flow.source_port =
-		bpf_htons(bpf_ntohs(settings->source_port) + take(&index, settings->source_port_count));
+	flow.source_port = bpf_htons(bpf_ntohs(settings->source_port) +
+				     take(&index, settings->source_port_count));
 	flow.destination_address = bpf_htonl(bpf_ntohl(settings->destination_address) +
 					     take(&index, settings->destination_address_count));
 	flow.destination_port = bpf_htons(bpf_ntohs(settings->destination_port) +

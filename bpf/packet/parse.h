@@ -17,10 +17,10 @@ struct vlan_tag {
 };
 
 struct parsed_packet {
-	__be16 ether_type;	/* behind VLAN tags */
-	__u8 ip_protocol;	/* meaningful with has_ip */
-	__u8 has_ip;		/* a whole IPv4 or IPv6 fixed header is there */
-	__u16 network_offset;	/* of the network header, from the frame's first byte */
+	__be16 ether_type;    /* behind VLAN tags */
+	__u8 ip_protocol;     /* meaningful with has_ip */
+	__u8 has_ip;	      /* a whole IPv4 or IPv6 fixed header is there */
+	__u16 network_offset; /* of the network header, from the frame's first byte */
 };
 
 static __always_inline int is_vlan(__be16 ether_type)

@@ -107,8 +107,9 @@ const TC_PRIORITY = 1;
 const TC_HANDLE = 0x6761;
 
 /**
- * Attaches a program to clsact, which is made when it is missing and left in place afterwards: other
- * programs may have joined it. A program of ours that is there already is replaced without a gap.
+ * Attaches a program to clsact, which is made when it is missing and left in place afterwards:
+ * other programs may have joined it. A program of ours that is there already is replaced without a
+ * gap.
  */
 export function attachTc(
   program: BpfProgram,

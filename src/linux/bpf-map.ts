@@ -1,7 +1,7 @@
 /** A key-value map in the kernel, read and written through its generated layouts. */
 import type { Codec } from '../abi/layout.ts';
 import { LinuxError } from './ffi.ts';
-import { libbpf } from './libbpf.ts';
+import { libbpf, possibleCpuCount } from './libbpf.ts';
 import { type MemoryMapping, mapMemory } from './libc.ts';
 
 const BPF_ANY = 0n;
@@ -228,6 +228,26 @@ export class BpfMap<K, V> {
     });
     return bytes;
   }
+}
+
+/** The value of a per-CPU map: one a possible CPU, each padded to eight bytes. */
+export function perCpu<V>(value: Codec<V>): Codec<readonly V[]> {
+  const strideBytes = Math.ceil(value.sizeBytes / 8) * 8;
+  return {
+    sizeBytes: strideBytes * possibleCpuCount,
+    decode: (view, at) =>
+      Array.from({ length: possibleCpuCount }, (_, cpu) =>
+        value.decode(view, at + cpu * strideBytes),
+      ),
+    encode: (values, view, at) => {
+      if (values.length !== possibleCpuCount) {
+        throw new RangeError(`${values.length} values for ${possibleCpuCount} CPUs`);
+      }
+      values.forEach((each, cpu) => {
+        value.encode(each, view, at + cpu * strideBytes);
+      });
+    },
+  };
 }
 
 /** An array map as memory. `new BigUint64Array(array.buffer)` reads counters as they are. */

@@ -18,10 +18,10 @@ import type {
   PerCpuMapSpec,
   RingBufferSpec,
 } from '../abi/layout.ts';
-import { BpfMap } from './bpf-map.ts';
+import { BpfMap, perCpu } from './bpf-map.ts';
 import { BpfProgram } from './bpf-program.ts';
 import type { NativeMemory } from './ffi.ts';
-import { callLibbpf, libbpf, possibleCpuCount } from './libbpf.ts';
+import { callLibbpf, libbpf } from './libbpf.ts';
 import { RingBuffer } from './ring-buffer.ts';
 
 /** The class that serves a map, by its generated description. */
@@ -143,26 +143,6 @@ function requireSize(map: string, part: string, codec: Codec<unknown>, actual: n
     `map ${map}: a ${part} has ${actual} bytes in the object and ${codec.sizeBytes} in ` +
       'src/abi; run npm run generate',
   );
-}
-
-/** The value of a per-CPU map: one a possible CPU, each padded to eight bytes. */
-function perCpu<V>(value: Codec<V>): Codec<readonly V[]> {
-  const strideBytes = Math.ceil(value.sizeBytes / 8) * 8;
-  return {
-    sizeBytes: strideBytes * possibleCpuCount,
-    decode: (view, at) =>
-      Array.from({ length: possibleCpuCount }, (_, cpu) =>
-        value.decode(view, at + cpu * strideBytes),
-      ),
-    encode: (values, view, at) => {
-      if (values.length !== possibleCpuCount) {
-        throw new RangeError(`${values.length} values for ${possibleCpuCount} CPUs`);
-      }
-      values.forEach((each, cpu) => {
-        value.encode(each, view, at + cpu * strideBytes);
-      });
-    },
-  };
 }
 
 function findMap(native: NativeMemory, name: string): NativeMemory {

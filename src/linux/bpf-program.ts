@@ -41,8 +41,9 @@ export class BpfProgram {
   }
 
   /**
-   * `BPF_PROG_TEST_RUN`: the program as the kernel would run it, on bytes of ours. Repeated runs that
-   * a signal interrupts (a child's end, for one) start again, so the program may have run more often.
+   * `BPF_PROG_TEST_RUN`: the program as the kernel would run it, on bytes of ours. Repeated runs
+   * that a signal interrupts (a child's end, for one) start again, so the program may have run more
+   * often than asked for.
    *
    * @throws LinuxError EINTR when a signal cuts live frames short: some were sent
    */

@@ -42,9 +42,9 @@ test('input is written to stdin, and a program that does not read it is no error
 test('a missing program is a failed result that names it', async () => {
   for (const killWithParent of [false, true]) {
     const options = { timeoutMs: TIMEOUT_MS, killWithParent };
-    const result = await runCommand(['gatehouse-no-such-program'], options);
+    const result = await runCommand(['/nonexistent/program'], options);
     assert.equal(result.success, false);
-    assert.equal(result.error, 'cannot run gatehouse-no-such-program: no such program');
+    assert.equal(result.error, 'cannot run /nonexistent/program: no such program');
   }
 });
 
@@ -150,9 +150,9 @@ test('a started process keeps the end of its output', async () => {
 });
 
 test('a process that cannot be started says so by its exit', async () => {
-  const running = startProcess(['gatehouse-no-such-program']);
+  const running = startProcess(['/nonexistent/program']);
   const { error } = await running.exited;
-  assert.equal(error, 'cannot run gatehouse-no-such-program: no such program');
+  assert.equal(error, 'cannot run /nonexistent/program: no such program');
   await assert.rejects(running.waitForOutput(/x/, TIMEOUT_MS));
   assert.deepEqual((await running.stop()).error, error);
 });

@@ -241,18 +241,33 @@ class OutputHead {
 
 /** The last bytes of a stream. */
 class OutputTail {
-  #kept: Buffer = Buffer.alloc(0);
+  readonly #limitBytes: number;
+  readonly #chunks: Buffer[] = [];
+  #bytes = 0;
 
   constructor(stream: Readable | null, limitBytes: number, onData: () => void) {
+    this.#limitBytes = limitBytes;
     stream?.on('data', (chunk: Buffer) => {
-      const joined = Buffer.concat([this.#kept, chunk]);
-      this.#kept = joined.subarray(Math.max(0, joined.length - limitBytes));
+      this.#chunks.push(chunk);
+      this.#bytes += chunk.length;
+      this.#forget();
       onData();
     });
   }
 
   text(): string {
-    return this.#kept.toString('utf8');
+    const kept = Buffer.concat(this.#chunks);
+    return kept.subarray(Math.max(0, kept.length - this.#limitBytes)).toString('utf8');
+  }
+
+  /** Whole chunks only, so that a chatty program costs no copying. */
+  #forget(): void {
+    for (;;) {
+      const oldest = this.#chunks[0]?.length ?? 0;
+      if (oldest === 0 || this.#bytes - oldest < this.#limitBytes) return;
+      this.#chunks.shift();
+      this.#bytes -= oldest;
+    }
   }
 }
 

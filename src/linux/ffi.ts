@@ -87,7 +87,7 @@ export function errnoName(code: number): string {
 /** Codes that the kernel returns to user space although errno.h does not list them. */
 const kernelErrorNames = new Map([[524, 'ENOTSUPP']]);
 
-/** A system call or library call was refused. `code` is the errno's name, as in Node's own errors. */
+/** A system call or library call was refused. `code` is the errno's name, as in Node's errors. */
 export class LinuxError extends Error {
   override readonly name = 'LinuxError';
   readonly code: string;
@@ -122,7 +122,7 @@ export function readString(address: NativeMemory): string {
   return readNativeString(address) ?? '';
 }
 
-/** The address of a view's first byte. The caller keeps the view alive while native code uses it. */
+/** The address of a view's first byte, valid while the caller keeps the view alive. */
 export function addressOf(view: Uint8Array<ArrayBuffer> | DataView<ArrayBuffer>): NativeMemory {
   return getRawPointer(view);
 }

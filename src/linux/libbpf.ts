@@ -88,7 +88,7 @@ function collectMessages(): void {
 // The callback is the whole process's: a worker leaves it alone and calls nothing that reports.
 if (isMainThread) collectMessages();
 
-/** Lines of libbpf's report (verifier log included) that an error carries: the end tells the cause. */
+/** Lines of libbpf's report that an error carries; the cause stands at the verifier log's end. */
 const REPORT_LINES_MAX = 40;
 
 /**

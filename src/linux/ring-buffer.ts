@@ -11,8 +11,8 @@ import { errnoName, eventLoop, openNativeLibrary } from './ffi.ts';
 import { type MemoryMapping, mapMemory } from './libc.ts';
 
 /**
- * One record, valid during the call only: `length` bytes at `at` in `view`. What the reader wants to
- * keep, it decodes or copies.
+ * One record, valid during the call only: `lengthBytes` at `at` in `view`. What the reader wants
+ * to keep, it decodes or copies.
  */
 export type RecordReader = (view: DataView<ArrayBuffer>, at: number, lengthBytes: number) => void;
 
@@ -138,10 +138,10 @@ const { functions: uv, library: uvLibrary } = openNativeLibrary(null, {
 const UV_POLL = 8;
 const UV_READABLE = 1;
 
-/** Handles that libuv may still look at: they must not be collected before their close callback. */
+/** Handles that libuv may still look at: not to be collected before their close callback. */
 const openHandles = new Set<Uint8Array<ArrayBuffer>>();
 
-/** Calls `onReadable` in a turn of the event loop of its own whenever the descriptor is readable. */
+/** Calls `onReadable` in its own turn of the event loop whenever the descriptor is readable. */
 function pollReadable(fd: number, onReadable: () => void): Poll {
   const handle = new Uint8Array(Number(uv.uv_handle_size(UV_POLL)));
   requireSuccess('uv_poll_init', uv.uv_poll_init(eventLoop(), handle, fd));

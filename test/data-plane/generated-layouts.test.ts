@@ -1,15 +1,15 @@
 /**
- * The generated layouts against a C compiler: the same values, written by C and by TypeScript, must
- * be the same bytes. For every struct that crosses, and for a sample that holds every kind of field.
+ * The generated layouts against a C compiler: the same values, written by C and by TypeScript,
+ * must be the same bytes. For every struct that crosses, and for a sample with every kind of field.
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { copyFileSync, globSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import type { FieldLayout, ScalarType, StructLayout } from '../../src/abi/layout.ts';
+import { type Argv, describeFailure, runCommand } from '../../src/linux/command-runner.ts';
 import { buildBpf } from '../../tools/build-bpf.ts';
 import { generateAbiFrom } from '../../tools/generate-abi.ts';
 
@@ -38,7 +38,7 @@ before(async () => {
       .filter((value) => isLayout(value))
       .map((layout) => [layout.cName, layout]),
   );
-  compileWriter();
+  await compileWriter();
 });
 
 after(() => rmSync(folder, { recursive: true }));
@@ -47,13 +47,13 @@ function isLayout(value: unknown): value is Layout {
   return typeof value === 'object' && value !== null && 'cName' in value;
 }
 
-test('C and TypeScript write the same bytes for the same values, and read them back', () => {
+test('C and TypeScript write the same bytes for the same values, and read them back', async () => {
   assert.ok(layouts.size >= 5, `${layouts.size} structs`);
   for (const layout of layouts.values()) {
     const batch = fc.array(anyValue(layout), { minLength: 1, maxLength: 40 });
-    fc.assert(
-      fc.property(batch, (values) => {
-        const fromC = writeByC(layout, values);
+    await fc.assert(
+      fc.asyncProperty(batch, async (values) => {
+        const fromC = await writeByC(layout, values);
         values.forEach((value, index) => {
           const bytes = new Uint8Array(layout.sizeBytes).fill(0xff);
           layout.encode(value, new DataView(bytes.buffer), 0);
@@ -202,15 +202,23 @@ function scalarsOf(layout: Layout, value: Value): bigint[] {
   });
 }
 
-function writeByC(layout: Layout, values: readonly Value[]): Uint8Array {
+async function writeByC(layout: Layout, values: readonly Value[]): Promise<Uint8Array> {
   const input = BigUint64Array.from(values.flatMap((value) => scalarsOf(layout, value)));
-  const output = execFileSync(writer, [layout.cName], { input: new Uint8Array(input.buffer) });
+  const hex = await run([writer, layout.cName], new Uint8Array(input.buffer));
+  const output = new Uint8Array(Buffer.from(hex, 'hex'));
   assert.equal(output.length, values.length * layout.sizeBytes);
-  return new Uint8Array(output);
+  return output;
 }
 
-/** A program that reads scalars and writes the struct that its argument names. */
-function compileWriter(): void {
+async function run(argv: Argv, input?: Uint8Array): Promise<string> {
+  const options = { timeoutMs: 60_000, ...(input === undefined ? {} : { input }) };
+  const result = await runCommand(argv, options);
+  assert.ok(result.success, describeFailure(argv, result));
+  return result.stdout;
+}
+
+/** A program that reads scalars and writes the struct that its argument names, in hexadecimal. */
+async function compileWriter(): Promise<void> {
   const headers = [...globSync(join(repository, 'bpf/abi/*.h')), join(samples, 'sample.h')];
   const source = `
 #define _DEFAULT_SOURCE
@@ -231,14 +239,18 @@ ${[...layouts.values()].map(writerFunction).join('\n')}
 int main(int argc, char **argv)
 {
   if (argc != 2) return 2;
-${[...layouts.keys()].map((name) => `  if (!strcmp(argv[1], "${name}")) return write_${name}();`).join('\n')}
+${[...layouts.keys()].map(dispatch).join('\n')}
   return 3;
 }
 `;
   const path = join(folder, 'writer.c');
   writeFileSync(path, source);
   const include = ['-I', join(repository, 'bpf')];
-  execFileSync('clang', ['-O1', '-w', ...include, '-o', writer, path]);
+  await run(['clang', '-O1', '-w', ...include, '-o', writer, path]);
+}
+
+function dispatch(name: string): string {
+  return `  if (!strcmp(argv[1], "${name}")) return write_${name}();`;
 }
 
 function writerFunction(layout: Layout): string {
@@ -249,7 +261,7 @@ function writerFunction(layout: Layout): string {
     memset(&value, 0, sizeof(value));
 ${assignments(layout, 'value')}
     if (ended) return 0;
-    fwrite(&value, sizeof(value), 1, stdout);
+    for (size_t at = 0; at < sizeof(value); at++) printf("%02x", ((unsigned char *)&value)[at]);
   }
 }
 `;

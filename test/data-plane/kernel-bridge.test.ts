@@ -1,6 +1,5 @@
 /** The bridge of src/linux/ against the running kernel. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +9,7 @@ import { protocolCountersObject } from '../../src/abi/protocol-counters.generate
 import { recordStreamObject } from '../../src/abi/record-stream.generated.ts';
 import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
 import type { BpfProgram } from '../../src/linux/bpf-program.ts';
+import { describeFailure, runCommand } from '../../src/linux/command-runner.ts';
 import { LinuxError } from '../../src/linux/ffi.ts';
 import { udpFrame } from '../../src/testing/packet-builder.ts';
 import { buildBpf } from '../../tools/build-bpf.ts';
@@ -38,6 +38,11 @@ function drainSequences(object: RecordStream, recordsMax?: number): number[] {
     sequences.push(Number(StreamRecord.decode(view, at).sequence));
   }, recordsMax);
   return sequences;
+}
+
+async function run(...argv: [string, ...string[]]): Promise<void> {
+  const result = await runCommand(argv, { timeoutMs: 20_000 });
+  assert.ok(result.success, describeFailure(argv, result));
 }
 
 function range(first: number, count: number): number[] {
@@ -198,7 +203,7 @@ test('a batch update that does not fit says how much of it was written', () => {
 
 test('pinned maps are taken over with their content by the next load', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'gatehouse-bpffs-'));
-  execFileSync('mount', ['-t', 'bpf', 'none', folder]);
+  await run('mount', '-t', 'bpf', 'none', folder);
   try {
     const frame = udpFrame({
       source: '192.0.2.1',
@@ -226,7 +231,7 @@ test('pinned maps are taken over with their content by the next load', async () 
       'a pinned map of another size is not taken over silently',
     );
   } finally {
-    execFileSync('umount', [folder]);
+    await run('umount', folder);
     rmSync(folder, { recursive: true });
   }
 });

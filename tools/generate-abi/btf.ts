@@ -49,7 +49,7 @@ export interface ExportedTypes {
   readonly enums: Map<string, Readonly<Record<string, number>>>;
 }
 
-/** A map as its definition in section `.maps` describes it. Type ids are absent where C gave sizes. */
+/** A map as section `.maps` describes it. Type ids are absent where C gave sizes. */
 export interface BtfMap {
   readonly name: string;
   readonly type: number;

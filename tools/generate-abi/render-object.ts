@@ -61,7 +61,11 @@ function renderMap(btf: Btf, map: BtfMap): { source: string; codecs: readonly st
   const head = `    ${camelCase(map.name)}: {\n      kind: `;
   if (type === 'ringbuf' || type === 'user-ringbuf') {
     return {
-      source: `${head}'ring-buffer',\n      name: '${map.name}',\n      sizeBytes: ${map.maxEntries},\n    },\n`,
+      source: `${head}'ring-buffer',
+      name: '${map.name}',
+      sizeBytes: ${map.maxEntries},
+    },
+`,
       codecs: [],
     };
   }
