@@ -77,7 +77,14 @@ export function errno(): number {
   return getInt32(libc.__errno_location());
 }
 
-const errorNames = new Map(Object.entries(constants.errno).map(([name, code]) => [code, name]));
+/** Second names of EAGAIN and EOPNOTSUPP on Linux. */
+const errorAliases = new Set(['EWOULDBLOCK', 'ENOTSUP']);
+
+const errorNames = new Map(
+  Object.entries(constants.errno)
+    .filter(([name]) => !errorAliases.has(name))
+    .map(([name, code]) => [code, name]),
+);
 
 /** `2` → `ENOENT`; a code that the C library does not know becomes `errno 524`. */
 export function errnoName(code: number): string {
