@@ -8,6 +8,7 @@ import { recordStreamObject } from '../src/abi/record-stream.generated.ts';
 import { type BpfObject, loadBpfObject } from '../src/linux/bpf-object.ts';
 import { describeFailure, runCommand } from '../src/linux/command-runner.ts';
 import { openNativeLibrary } from '../src/linux/ffi.ts';
+import type { RecordReader } from '../src/linux/ring-buffer.ts';
 import type { RecordProducer, RecordProducerReport } from './record-producer.ts';
 import { type BenchRow, medians } from './table.ts';
 
@@ -40,12 +41,13 @@ async function streamRow(object: RecordStream): Promise<BenchRow> {
   let expected = 0n;
   let missing = 0;
   const sequenceAt = StreamRecord.fields.sequence.offsetBytes;
-  const reading = object.maps.streamRecords.start((view, at) => {
+  const read: RecordReader = (view, at) => {
     const sequence = view.getBigUint64(at + sequenceAt, true);
     if (sequence !== expected) missing += Number(sequence - expected);
     expected = sequence + 1n;
     received++;
-  });
+  };
+  const reading = object.maps.streamRecords.start(read);
   const producer: RecordProducer = {
     programFd: object.programs.emitRecords.fd,
     recordsPerSecond: RECORDS_PER_SECOND,
@@ -59,10 +61,7 @@ async function streamRow(object: RecordStream): Promise<BenchRow> {
     worker.once('message', resolve);
     worker.once('error', reject);
   });
-  object.maps.streamRecords.drain((view, at) => {
-    expected = view.getBigUint64(at + sequenceAt, true) + 1n;
-    received++;
-  });
+  object.maps.streamRecords.drain(read);
   reading.stop();
   const cpu = process.cpuUsage(cpuBefore);
   const cpuShare = (cpu.user + cpu.system) / 1e6 / seconds;
@@ -142,7 +141,7 @@ function runRequest(
 ): void {
   const context = new Uint8Array(StreamRequest.sizeBytes);
   const view = new DataView(context.buffer);
-  StreamRequest.encode({ firstSequence: 0n, recordCount, lostCount: 0 }, view, 0);
+  StreamRequest.encode({ firstSequence: 0n, recordCount, lostCount: 0, discardEvery: 0 }, view, 0);
   const result = object.programs[program].testRun({ context });
   const { lostCount } = StreamRequest.decode(new DataView(result.context.buffer), 0);
   if (lostCount !== 0) throw new Error(`${program} lost ${lostCount} of ${recordCount}`);

@@ -25,7 +25,7 @@ export async function benchLab(): Promise<readonly BenchRow[]> {
   );
   const place = (host: string) => ({
     interface: 'eth0',
-    namespacePath: lab.host(host).namespacePath,
+    networkNamespace: lab.host(host).namespacePath,
   });
   const server = lab.host('right').spawn(['iperf3', '-s', '--forceflush']);
   await server.waitForOutput(/listening/, 10_000);

@@ -31,7 +31,7 @@ function produce(task: RecordProducer): void {
     const recordCount = Math.min(due - made, RECORDS_PER_CALL_MAX);
     const context = new Uint8Array(StreamRequest.sizeBytes);
     StreamRequest.encode(
-      { firstSequence: BigInt(made), recordCount, lostCount: 0 },
+      { firstSequence: BigInt(made), recordCount, lostCount: 0, discardEvery: 0 },
       new DataView(context.buffer),
       0,
     );

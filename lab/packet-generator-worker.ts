@@ -7,11 +7,12 @@ import { BpfMap, perCpu } from '../src/linux/bpf-map.ts';
 import { BpfProgram } from '../src/linux/bpf-program.ts';
 import { LinuxError } from '../src/linux/ffi.ts';
 import { inNetworkNamespace } from '../src/linux/libc.ts';
+import { frameCount } from './frame-count.ts';
 
 export interface GeneratorRun {
   readonly programFd: number;
   readonly counterFd: number;
-  readonly namespacePath: string;
+  readonly networkNamespace: string | undefined;
   readonly template: Uint8Array<ArrayBuffer>;
   readonly framesPerSecond: number | undefined;
   readonly framesMax: number | undefined;
@@ -29,7 +30,7 @@ const PACE_INTERVAL_MS = 1;
 
 function generate(run: GeneratorRun): void {
   const program = new BpfProgram('generate_frame', run.programFd);
-  const generatedFrames = frameCount(run.counterFd);
+  const generatedFrames = framesGenerated(run.counterFd);
   const startedAt = performance.now();
   for (;;) {
     const elapsedMs = performance.now() - startedAt;
@@ -45,11 +46,11 @@ function generate(run: GeneratorRun): void {
   parentPort?.postMessage({ seconds: (performance.now() - startedAt) / 1_000 });
 }
 
-function frameCount(fd: number): () => number {
+function framesGenerated(fd: number): () => number {
   const { name, type, flags, maxEntries } = packetGeneratorObject.maps.generatedFrames;
   const value = perCpu(FrameCounter);
   const map = new BpfMap({ name, fd, type, flags, maxEntries, key: u32, value });
-  return () => (map.lookup(0) ?? []).reduce((sum, counter) => sum + Number(counter.frames), 0);
+  return () => frameCount(map.lookup(0)).frames;
 }
 
 function framesDue(run: GeneratorRun, elapsedMs: number): number {
@@ -71,4 +72,5 @@ function sendFrames(program: BpfProgram, data: Uint8Array<ArrayBuffer>, repeat: 
 }
 
 const run = workerData as GeneratorRun;
-inNetworkNamespace(run.namespacePath, () => generate(run));
+if (run.networkNamespace === undefined) generate(run);
+else inNetworkNamespace(run.networkNamespace, () => generate(run));

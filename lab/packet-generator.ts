@@ -9,12 +9,14 @@
 import { Worker } from 'node:worker_threads';
 import { GeneratorLimits, type GeneratorSettings } from '../src/abi/layouts.generated.ts';
 import { packetGeneratorObject } from '../src/abi/packet-generator.generated.ts';
-import { type BpfObject, loadBpfObject } from '../src/linux/bpf-object.ts';
+import type { InterfaceTarget } from '../src/linux/attach.ts';
+import { loadBpfObject } from '../src/linux/bpf-object.ts';
 import { runCommand } from '../src/linux/command-runner.ts';
 import { inNetworkNamespace, interfaceIndex } from '../src/linux/libc.ts';
-import { parseIpv4Address } from '../src/net/ipv4-address.ts';
+import { requireIpv4Address } from '../src/net/ipv4-address.ts';
 import { tcpFrame, udpFrame } from '../src/testing/packet-builder.ts';
 import { foldSum, internetSum } from '../src/wire/internet-checksum.ts';
+import { type FrameCount, frameCount } from './frame-count.ts';
 import type { GeneratorRun } from './packet-generator-worker.ts';
 
 /** Addresses and ports count up from the first; every combination is a flow. */
@@ -37,10 +39,10 @@ export interface EndpointRange {
 }
 
 export interface GeneratorOptions {
-  /** The interface that sends and the network namespace it is in (`host.namespacePath`). */
-  readonly sender: InterfaceInNamespace;
+  /** The interface that sends: its frames must fit its MTU. */
+  readonly sender: InterfaceTarget;
   /** The veth's other end, where GRO is switched on. Absent when that has an XDP program. */
-  readonly receiver?: InterfaceInNamespace;
+  readonly receiver?: InterfaceTarget;
   readonly sourceMac: string;
   readonly destinationMac: string;
   readonly pattern: FlowPattern;
@@ -51,14 +53,8 @@ export interface GeneratorOptions {
   readonly durationMsMax: number;
 }
 
-export interface InterfaceInNamespace {
-  readonly interface: string;
-  readonly namespacePath: string;
-}
-
-export interface GeneratorResult {
-  readonly frames: number;
-  readonly bytes: number;
+/** Frames that were made. What arrived, the other end says: a {@link startPacketSink} there. */
+export interface GeneratorResult extends FrameCount {
   readonly seconds: number;
 }
 
@@ -70,19 +66,18 @@ export interface PacketGenerator {
 
 /** @throws LinuxError when the interface is missing; RangeError when the pattern cannot be */
 export async function startPacketGenerator(options: GeneratorOptions): Promise<PacketGenerator> {
+  requirePossible(options.pattern);
   const template = templateFrame(options);
   if (options.receiver !== undefined) await switchGroOn(options.receiver);
+  const index = indexOf(options.sender);
   const object = loadBpfObject(packetGeneratorObject);
-  const index = inNetworkNamespace(options.sender.namespacePath, () =>
-    interfaceIndex(options.sender.interface),
-  );
   object.maps.generatorSettings.update(0, generatorSettings(template, options.pattern, index));
 
   const stopFlag = new Int32Array(new SharedArrayBuffer(4));
   const run: GeneratorRun = {
     programFd: object.programs.generateFrame.fd,
     counterFd: object.maps.generatedFrames.fd,
-    namespacePath: options.sender.namespacePath,
+    networkNamespace: options.sender.networkNamespace,
     template,
     framesPerSecond: options.framesPerSecond,
     framesMax: options.framesMax,
@@ -90,7 +85,10 @@ export async function startPacketGenerator(options: GeneratorOptions): Promise<P
     stopFlag,
   };
   const finished = runWorker(run)
-    .then(({ seconds }) => ({ ...generatedFrames(object), seconds }))
+    .then(({ seconds }) => ({
+      ...frameCount(object.maps.generatedFrames.lookup(0)),
+      seconds,
+    }))
     .finally(() => object.close());
   return {
     finished,
@@ -99,6 +97,11 @@ export async function startPacketGenerator(options: GeneratorOptions): Promise<P
       return finished;
     },
   };
+}
+
+function indexOf({ interface: name, networkNamespace }: InterfaceTarget): number {
+  if (networkNamespace === undefined) return interfaceIndex(name);
+  return inNetworkNamespace(networkNamespace, () => interfaceIndex(name));
 }
 
 function runWorker(run: GeneratorRun): Promise<{ seconds: number }> {
@@ -112,34 +115,43 @@ function runWorker(run: GeneratorRun): Promise<{ seconds: number }> {
   return promise;
 }
 
-function generatedFrames(object: BpfObject<typeof packetGeneratorObject>): {
-  frames: number;
-  bytes: number;
-} {
-  const perCpu = object.maps.generatedFrames.lookup(0) ?? [];
-  return {
-    frames: perCpu.reduce((sum, counter) => sum + Number(counter.frames), 0),
-    bytes: perCpu.reduce((sum, counter) => sum + Number(counter.bytes), 0),
-  };
-}
-
-async function switchGroOn(receiver: InterfaceInNamespace): Promise<void> {
+async function switchGroOn(receiver: InterfaceTarget): Promise<void> {
   const result = await runCommand(['ethtool', '-K', receiver.interface, 'gro', 'on'], {
     timeoutMs: 5_000,
-    networkNamespace: receiver.namespacePath,
+    ...(receiver.networkNamespace === undefined
+      ? {}
+      : { networkNamespace: receiver.networkNamespace }),
   });
   if (!result.success) {
     throw new Error(`cannot switch GRO on at ${receiver.interface}: ${result.stderr}`);
   }
 }
 
+/** A page less the room that the kernel keeps before and behind a frame of a test run. */
+const FRAME_BYTES_MAX = 3_500;
+
+/** Everything that the program would otherwise cut off or wrap silently. */
+function requirePossible({ source, destination, frameBytes, flowCount }: FlowPattern): void {
+  requireInteger('frameBytes', frameBytes, GeneratorLimits.frameBytesMin, FRAME_BYTES_MAX);
+  if (flowCount !== undefined) requireInteger('flowCount', flowCount, 1, 0xffff_ffff);
+  for (const [name, range] of Object.entries({ source, destination })) {
+    const { addressCount = 1, port, portCount = 1 } = range;
+    const addressesLeft = 2 ** 32 - requireIpv4Address(range.address);
+    requireInteger(`${name}.addressCount`, addressCount, 1, addressesLeft);
+    requireInteger(`${name}.port`, port, 0, 0xffff);
+    requireInteger(`${name}.portCount`, portCount, 1, 0x10000 - port);
+  }
+}
+
+function requireInteger(name: string, value: number, min: number, max: number): void {
+  if (Number.isInteger(value) && value >= min && value <= max) return;
+  throw new RangeError(`${name} is ${value}, not an integer from ${min} to ${max}`);
+}
+
 /** A whole frame of the first flow. */
 function templateFrame(options: GeneratorOptions): Uint8Array<ArrayBuffer> {
   const { pattern, sourceMac, destinationMac } = options;
   const headerBytes = pattern.protocol === 'udp' ? 42 : 54;
-  if (pattern.frameBytes < GeneratorLimits.frameBytesMin) {
-    throw new RangeError(`a frame has at least ${GeneratorLimits.frameBytesMin} bytes`);
-  }
   const common = {
     sourceMac,
     destinationMac,
@@ -172,8 +184,8 @@ function generatorSettings(
   const combinations = Object.values(counts).reduce((product, count) => product * count, 1);
   return {
     header: zeroed.slice(0, GeneratorLimits.headerBytes),
-    sourceAddress: requireAddress(source.address),
-    destinationAddress: requireAddress(destination.address),
+    sourceAddress: requireIpv4Address(source.address),
+    destinationAddress: requireIpv4Address(destination.address),
     sourcePort: source.port,
     destinationPort: destination.port,
     transportChecksumOffset,
@@ -201,10 +213,4 @@ function transportBytes(zeroed: Uint8Array<ArrayBuffer>): Uint8Array {
 function littleEndianSum(bytes: Uint8Array): number {
   const sum = foldSum(internetSum(bytes));
   return ((sum & 0xff) << 8) | (sum >>> 8);
-}
-
-function requireAddress(text: string): number {
-  const address = parseIpv4Address(text);
-  if (address === undefined) throw new RangeError(`not an IPv4 address: ${JSON.stringify(text)}`);
-  return address;
 }

@@ -1,35 +1,26 @@
 /** Counts and drops the UDP and TCP frames that arrive at an interface of the lab. */
 import { packetSinkObject } from '../src/abi/packet-sink.generated.ts';
-import { attachXdp, type XdpMode } from '../src/linux/attach.ts';
+import { attachXdp, type InterfaceTarget, type XdpMode } from '../src/linux/attach.ts';
 import { loadBpfObject } from '../src/linux/bpf-object.ts';
-import type { InterfaceInNamespace } from './packet-generator.ts';
+import { type FrameCount, frameCount } from './frame-count.ts';
 
 export interface PacketSink extends Disposable {
   readonly mode: XdpMode;
   /** What arrived since the start, over all queues. */
-  counted(): { readonly frames: number; readonly bytes: number };
+  counted(): FrameCount;
   stop(): void;
 }
 
-export function startPacketSink(place: InterfaceInNamespace): PacketSink {
-  const object = loadBpfObject(packetSinkObject);
-  const attachment = attachXdp(object.programs.sinkFrame, {
-    interface: place.interface,
-    networkNamespace: place.namespacePath,
-  });
-  const stop = (): void => {
-    attachment.detach();
-    object.close();
-  };
+export function startPacketSink(target: InterfaceTarget): PacketSink {
+  using cleanup = new DisposableStack();
+  const object = cleanup.use(loadBpfObject(packetSinkObject));
+  const attachment = attachXdp(object.programs.sinkFrame, target);
+  cleanup.defer(() => attachment.detach());
+  const kept = cleanup.move();
+  const stop = (): void => kept.dispose();
   return {
     mode: attachment.mode,
-    counted: () => {
-      const perCpu = object.maps.sunkFrames.lookup(0) ?? [];
-      return {
-        frames: perCpu.reduce((sum, counter) => sum + Number(counter.frames), 0),
-        bytes: perCpu.reduce((sum, counter) => sum + Number(counter.bytes), 0),
-      };
-    },
+    counted: () => frameCount(object.maps.sunkFrames.lookup(0)),
     stop,
     [Symbol.dispose]: stop,
   };

@@ -130,7 +130,9 @@ async function compilerVersion(compiler: string): Promise<string> {
   try {
     return (await run(compiler, ['--version'], { timeout: COMPILE_TIMEOUT_MS })).stdout;
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
+    // The second is what a folder on the PATH that may not be read makes of the first.
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code !== 'ENOENT' && code !== 'EACCES') throw cause;
     throw new BpfBuildError(
       `build BPF objects: ${compiler} is not installed; npm start, npm test and npm run check ` +
         'install what they need, or run: apt-get install clang libbpf-dev libc6-dev',

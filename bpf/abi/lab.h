@@ -56,5 +56,7 @@ struct stream_request {
 	__u64 first_sequence;
 	__u32 record_count;
 	__u32 lost_count;
+	__u32 discard_every; /* gives up each nth record after reserving it; 0: none */
+	__u32 padding;
 };
 ABI_EXPORT(struct, stream_request);

@@ -75,15 +75,17 @@ int count_protocols_xdp(struct xdp_md *context)
 	return XDP_PASS;
 }
 
-/* A super-packet's headers may lie outside the part that can be read directly. */
+/* The headers of any packet may lie outside the part that can be read directly. */
 static __always_inline void count_skb(struct __sk_buff *skb, enum packet_direction direction)
 {
 	const __u32 headers_bytes = sizeof(struct ethhdr) +
 				    VLAN_DEPTH_MAX * sizeof(struct vlan_tag) +
 				    sizeof(struct ipv6hdr);
 
-	if (skb->data_end - skb->data < headers_bytes && skb->len >= headers_bytes)
-		bpf_skb_pull_data(skb, headers_bytes);
+	const __u32 wanted_bytes = skb->len < headers_bytes ? skb->len : headers_bytes;
+
+	if (skb->data_end - skb->data < wanted_bytes)
+		bpf_skb_pull_data(skb, wanted_bytes);
 	count((void *)(long)skb->data, (void *)(long)skb->data_end, skb->ifindex, skb->len,
 	      direction);
 }

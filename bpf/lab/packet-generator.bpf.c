@@ -101,9 +101,13 @@ int generate_frame(struct xdp_md *context)
 	ports[0] = flow.source_port;
 	ports[1] = flow.destination_port;
 	transport_checksum = (void *)(data + (settings->transport_checksum_offset & 0xff));
-	if ((void *)(transport_checksum + 1) <= data_end)
-		*transport_checksum = checksum(settings->transport_sum + addresses +
-					       flow.source_port + flow.destination_port);
+	if ((void *)(transport_checksum + 1) <= data_end) {
+		__u16 sum = checksum(settings->transport_sum + addresses + flow.source_port +
+				     flow.destination_port);
+
+		/* RFC 768: zero means that there is none. The other zero is as good for TCP. */
+		*transport_checksum = sum ? sum : 0xffff;
+	}
 	return bpf_redirect(settings->interface_index, 0);
 }
 

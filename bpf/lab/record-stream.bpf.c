@@ -47,7 +47,10 @@ static long emit_record(__u32 index, struct stream_request *request)
 	record->source_port = bpf_htons(1024 + sequence % 60000);
 	record->destination_port = bpf_htons(443);
 	record->length_bytes = 60 + sequence % 1455;
-	bpf_ringbuf_submit(record, 0);
+	if (request->discard_every && sequence % request->discard_every == 0)
+		bpf_ringbuf_discard(record, 0);
+	else
+		bpf_ringbuf_submit(record, 0);
 
 	last = bpf_map_lookup_elem(&stream_slots, &slot);
 	if (last)

@@ -217,30 +217,37 @@ export const StreamRecord: StructLayout<StreamRecord> = {
   },
 };
 
-/** `struct stream_request`, 16 bytes */
+/** `struct stream_request`, 24 bytes */
 export interface StreamRequest {
   readonly firstSequence: bigint;
   readonly recordCount: number;
   readonly lostCount: number;
+  readonly discardEvery: number;
 }
 
 export const StreamRequest: StructLayout<StreamRequest> = {
   cName: 'stream_request',
-  sizeBytes: 16,
+  sizeBytes: 24,
   fields: {
     firstSequence: { cName: 'first_sequence', offsetBytes: 0, type: 'u64' },
     recordCount: { cName: 'record_count', offsetBytes: 8, type: 'u32' },
     lostCount: { cName: 'lost_count', offsetBytes: 12, type: 'u32' },
+    discardEvery: { cName: 'discard_every', offsetBytes: 16, type: 'u32' },
   },
-  padding: [],
+  padding: [
+    { offsetBytes: 20, sizeBytes: 4 },
+  ],
   decode: (view, at) => ({
     firstSequence: view.getBigUint64(at, true),
     recordCount: view.getUint32(at + 8, true),
     lostCount: view.getUint32(at + 12, true),
+    discardEvery: view.getUint32(at + 16, true),
   }),
   encode: (value, view, at) => {
     view.setBigUint64(at, value.firstSequence, true);
     view.setUint32(at + 8, value.recordCount, true);
     view.setUint32(at + 12, value.lostCount, true);
+    view.setUint32(at + 16, value.discardEvery, true);
+    new Uint8Array(view.buffer, view.byteOffset + at + 20, 4).fill(0);
   },
 };

@@ -10,6 +10,7 @@ const BPF_EXIST = 2n;
 const BPF_F_MMAPABLE = 1 << 10;
 
 const ENOENT = 2;
+const EINTR = 4;
 const EEXIST = 17;
 const ENOSPC = 28;
 
@@ -27,15 +28,19 @@ export interface MapBatch {
   readonly count: number;
 }
 
-/** Amortises the system call (some µs) without asking for more than a few MB of buffers. */
-const BATCH_ENTRIES_DEFAULT = 16_384;
+/** Makes the system call (some µs) cheap for each entry of any map. */
+const BATCH_ENTRIES_MAX = 16_384;
+/** A per-CPU map's value may be many kilobytes. */
+const BATCH_BYTES_MAX = 4 * 1024 * 1024;
+/** The kernel gives up a batch when keys vanish under it; soon it finds a quiet moment. */
+const BATCH_TRIES_MAX = 100;
 
 export class BpfMap<K, V> {
   readonly name: string;
-  readonly fd: number;
   readonly maxEntries: number;
   readonly key: Codec<K>;
   readonly value: Codec<V>;
+  #fd: number;
   readonly #type: string;
   readonly #flags: number;
   readonly #keyBytes: Uint8Array<ArrayBuffer>;
@@ -53,7 +58,7 @@ export class BpfMap<K, V> {
     flags: number;
   }) {
     this.name = options.name;
-    this.fd = options.fd;
+    this.#fd = options.fd;
     this.maxEntries = options.maxEntries;
     this.key = options.key;
     this.value = options.value;
@@ -63,6 +68,17 @@ export class BpfMap<K, V> {
     this.#valueBytes = new Uint8Array(options.value.sizeBytes);
     this.#keyView = new DataView(this.#keyBytes.buffer);
     this.#valueView = new DataView(this.#valueBytes.buffer);
+  }
+
+  /** @throws Error when the object that it belongs to is closed */
+  get fd(): number {
+    if (this.#fd < 0) throw new Error(`map ${this.name} is closed`);
+    return this.#fd;
+  }
+
+  /** The descriptor is closed: its number may soon be another's. */
+  forget(): void {
+    this.#fd = -1;
   }
 
   /** One system call, 1–2 µs. */
@@ -117,9 +133,13 @@ export class BpfMap<K, V> {
   /**
    * Every entry as raw memory, for large maps: read single fields in place by the offsets of the
    * generated layout. A batch is valid until the next one is asked for.
+   *
+   * @param entriesPerBatch from 1; more where one bucket of the hash holds more
    */
-  *batches(entriesPerBatch = BATCH_ENTRIES_DEFAULT): Generator<MapBatch> {
-    let capacity = Math.min(entriesPerBatch, Math.max(this.maxEntries, 1));
+  *batches(entriesPerBatch = this.#entriesPerBatch()): Generator<MapBatch> {
+    if (!(entriesPerBatch >= 1)) throw new RangeError(`batches of ${entriesPerBatch} entries`);
+    let capacity = Math.min(Math.floor(entriesPerBatch), Math.max(this.maxEntries, 1));
+    let triesLeft = BATCH_TRIES_MAX;
     // The kernel's place in the map: a bucket number, or for arrays and tries a key.
     const place = new Uint8Array(Math.max(this.key.sizeBytes, 8));
     const placeBefore = new Uint8Array(place.length);
@@ -146,6 +166,7 @@ export class BpfMap<K, V> {
         values = new Uint8Array(capacity * this.value.sizeBytes);
         continue;
       }
+      if (result === -EINTR && triesLeft-- > 0) continue;
       if (result < 0 && result !== -ENOENT) {
         throw new LinuxError(`look up a batch of map ${this.name}`, result);
       }
@@ -180,24 +201,28 @@ export class BpfMap<K, V> {
     }
   }
 
-  /** Deletes many keys with one system call per missing key and one for the rest. */
+  /**
+   * Deletes many keys with one system call per missing key and one for the rest.
+   *
+   * @returns how many were there
+   */
   deleteBatch(keys: readonly K[]): number {
+    const bytes = this.#encodeKeys(keys);
+    const done = new Uint32Array(1);
+    const doneBytes = new Uint8Array(done.buffer);
     let deleted = 0;
-    let rest = keys;
-    while (rest.length > 0) {
-      const done = new Uint32Array([rest.length]);
-      const bytes = this.#encodeKeys(rest);
-      const doneBytes = new Uint8Array(done.buffer);
-      const result = libbpf.bpf_map_delete_batch(this.fd, bytes, doneBytes, null);
+    for (let next = 0; next < keys.length; ) {
+      done[0] = keys.length - next;
+      const rest = bytes.subarray(next * this.key.sizeBytes);
+      const result = libbpf.bpf_map_delete_batch(this.fd, rest, doneBytes, null);
       const count = done[0] ?? 0;
       deleted += count;
-      if (result >= 0) break;
-      if (result !== -ENOENT) {
-        const action = `delete ${rest.length} keys of map ${this.name}`;
-        throw new LinuxError(action, result, `${count} were deleted`);
+      if (result < 0 && result !== -ENOENT) {
+        const action = `delete ${keys.length} keys of map ${this.name}`;
+        throw new LinuxError(action, result, `${deleted} were deleted`);
       }
       // The kernel stops at a key that is not there: go on behind it.
-      rest = rest.slice(count + 1);
+      next += count + (result === -ENOENT ? 1 : 0);
     }
     return deleted;
   }
@@ -218,6 +243,11 @@ export class BpfMap<K, V> {
       what: `map ${this.name}`,
     });
     return { ...mapping, view: new DataView(mapping.buffer), strideBytes };
+  }
+
+  #entriesPerBatch(): number {
+    const entryBytes = this.key.sizeBytes + this.value.sizeBytes;
+    return Math.max(1, Math.min(BATCH_ENTRIES_MAX, Math.floor(BATCH_BYTES_MAX / entryBytes)));
   }
 
   #encodeKeys(keys: readonly K[]): Uint8Array<ArrayBuffer> {

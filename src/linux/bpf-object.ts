@@ -16,7 +16,6 @@ import type {
   KeyValueMapSpec,
   MapSpec,
   PerCpuMapSpec,
-  RingBufferSpec,
 } from '../abi/layout.ts';
 import { BpfMap, perCpu } from './bpf-map.ts';
 import { BpfProgram } from './bpf-program.ts';
@@ -35,7 +34,10 @@ export type LoadedMap<S extends MapSpec> =
 export interface BpfObject<S extends BpfObjectSpec> extends Disposable {
   readonly maps: { readonly [M in keyof S['maps']]: LoadedMap<S['maps'][M]> };
   readonly programs: { readonly [P in keyof S['programs']]: BpfProgram };
-  /** Drops this process's hold. Attached programs and pinned maps live on in the kernel. */
+  /**
+   * Drops this process's hold; its maps and programs cannot be used any more. What is attached or
+   * pinned lives on in the kernel. Safe to call again.
+   */
   close(): void;
 }
 
@@ -102,12 +104,20 @@ function prepare<S extends BpfObjectSpec>(
 }
 
 function loadedObject<S extends BpfObjectSpec>(native: NativeMemory, spec: S): BpfObject<S> {
+  for (const map of Object.values(spec.maps)) requireSizes(native, map);
   const maps = mapValues(spec.maps, (map) => loadedMap(native, map));
   const programs = mapValues(spec.programs, (name) => {
     return new BpfProgram(name, libbpf.bpf_program__fd(findProgram(native, name)));
   });
+  let closed = false;
   const close = (): void => {
-    for (const map of Object.values(maps)) if (map instanceof RingBuffer) map.close();
+    if (closed) return;
+    closed = true;
+    for (const map of Object.values(maps)) {
+      if (map instanceof RingBuffer) map.close();
+      else map.forget();
+    }
+    for (const program of Object.values(programs)) program.forget();
     libbpf.bpf_object__close(native);
   };
   return { maps, programs, close, [Symbol.dispose]: close } as BpfObject<S>;
@@ -124,19 +134,22 @@ function loadedMap(native: NativeMemory, spec: MapSpec): BpfMap<unknown, unknown
   const handle = findMap(native, spec.name);
   const fd = libbpf.bpf_map__fd(handle);
   const maxEntries = libbpf.bpf_map__max_entries(handle);
-  if (spec.kind === 'ring-buffer') return openRingBuffer(spec, fd, maxEntries);
-  requireSize(spec.name, 'key', spec.key, libbpf.bpf_map__key_size(handle));
-  requireSize(spec.name, 'value', spec.value, libbpf.bpf_map__value_size(handle));
+  if (spec.kind === 'ring-buffer') {
+    return new RingBuffer({ name: spec.name, fd, sizeBytes: maxEntries });
+  }
   const value = spec.kind === 'per-cpu' ? perCpu(spec.value) : spec.value;
   const { name, key, type, flags } = spec;
   return new BpfMap<unknown, unknown>({ name, fd, key, value, type, flags, maxEntries });
 }
 
-function openRingBuffer(spec: RingBufferSpec, fd: number, sizeBytes: number): RingBuffer {
-  return new RingBuffer({ name: spec.name, fd, sizeBytes });
+/** The object on disk may be newer than the generated layouts of this process. */
+function requireSizes(native: NativeMemory, spec: MapSpec): void {
+  if (spec.kind === 'ring-buffer') return;
+  const handle = findMap(native, spec.name);
+  requireSize(spec.name, 'key', spec.key, libbpf.bpf_map__key_size(handle));
+  requireSize(spec.name, 'value', spec.value, libbpf.bpf_map__value_size(handle));
 }
 
-/** The object on disk may be newer than the generated layouts of this process. */
 function requireSize(map: string, part: string, codec: Codec<unknown>, actual: number): void {
   if (codec.sizeBytes === actual) return;
   throw new Error(

@@ -33,11 +33,24 @@ const BPF_F_TEST_XDP_LIVE_FRAMES = 1 << 1;
 
 export class BpfProgram {
   readonly name: string;
-  readonly fd: number;
+  #fd: number;
 
+  /** @param fd negative when the program was left out of the load */
   constructor(name: string, fd: number) {
     this.name = name;
-    this.fd = fd;
+    this.#fd = fd;
+  }
+
+  /** @throws Error when there is none: the kernel takes a negative one for "detach" */
+  get fd(): number {
+    if (this.#fd < 0)
+      throw new Error(`program ${this.name} is not loaded, or its object is closed`);
+    return this.#fd;
+  }
+
+  /** The descriptor is closed: its number may soon be another's. */
+  forget(): void {
+    this.#fd = -1;
   }
 
   /**

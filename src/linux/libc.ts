@@ -3,13 +3,14 @@
  * {@link LinuxError} that names what was tried.
  */
 import { closeSync, openSync } from 'node:fs';
-import { errno, LinuxError, type NativeMemory, openNativeLibrary, viewMemory } from './ffi.ts';
+import { errno, LinuxError, openNativeLibrary, viewMemory } from './ffi.ts';
 
 const { functions: libc } = openNativeLibrary(null, {
   ioctl: { arguments: ['i32', 'u64', 'buffer'], return: 'i32' },
   mmap: { arguments: ['pointer', 'u64', 'i32', 'i32', 'i32', 'i64'], return: 'pointer' },
   munmap: { arguments: ['pointer', 'u64'], return: 'i32' },
   setns: { arguments: ['i32', 'i32'], return: 'i32' },
+  getpagesize: { arguments: [], return: 'i32' },
   if_nametoindex: { arguments: ['string'], return: 'u32' },
 });
 
@@ -19,10 +20,13 @@ const MAP_SHARED = 1;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 const CLONE_NEWNET = 0x4000_0000;
 
-/** Shared memory of a file descriptor. The view is valid until {@link MemoryMapping.unmap}. */
+/** Bytes of a page of memory: 4,096 on x64, up to 65,536 on arm64. */
+export const pageBytes = libc.getpagesize();
+
+/** Shared memory of a file descriptor. */
 export interface MemoryMapping {
-  readonly address: NativeMemory;
   readonly buffer: ArrayBuffer;
+  /** Gives the memory back and detaches the buffer: its views are empty from then on. */
   unmap(): void;
 }
 
@@ -44,10 +48,13 @@ export function mapMemory(options: {
   if (address === MAP_FAILED) {
     throw new LinuxError(`map ${lengthBytes} bytes of ${what}`, errno());
   }
+  const buffer = viewMemory(address, lengthBytes);
   return {
-    address,
-    buffer: viewMemory(address, lengthBytes),
+    buffer,
     unmap: () => {
+      // A second time, the addresses may be somebody else's.
+      if (buffer.detached) return;
+      buffer.transfer(0);
       if (libc.munmap(address, length) !== 0) throw new LinuxError(`unmap ${what}`, errno());
     },
   };
@@ -77,6 +84,7 @@ export function interfaceIndex(name: string): number {
  * processes started inside inherit it.
  *
  * @param path a namespace's file, for example `/run/netns/gateway` or `/proc/42/ns/net`
+ * @throws Error of node:fs when there is no such file
  */
 export function inNetworkNamespace<T>(path: string, action: () => T): T {
   const own = openSync('/proc/thread-self/ns/net', 'r');

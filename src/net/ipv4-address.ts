@@ -25,6 +25,13 @@ export function parseIpv4Address(text: string): Ipv4Address | undefined {
   return ipv4Address(bits);
 }
 
+/** As {@link parseIpv4Address}, for text that our own side wrote. @throws RangeError */
+export function requireIpv4Address(text: string): Ipv4Address {
+  const address = parseIpv4Address(text);
+  if (address === undefined) throw new RangeError(`not an IPv4 address: ${JSON.stringify(text)}`);
+  return address;
+}
+
 export function formatIpv4Address(address: Ipv4Address): string {
   return [24, 16, 8, 0].map((shift) => (address >>> shift) & 0xff).join('.');
 }

@@ -2,7 +2,7 @@
  * Ethernet frames for tests and measurements, right in every length and checksum unless a caller
  * overwrites bytes afterwards. Addresses are text, since tests are read by people.
  */
-import { ipv4Address, parseIpv4Address } from '../net/ipv4-address.ts';
+import { requireIpv4Address } from '../net/ipv4-address.ts';
 import { macAddressBytes, parseMacAddress } from '../net/mac-address.ts';
 import { internetChecksum, internetSum } from '../wire/internet-checksum.ts';
 
@@ -22,6 +22,7 @@ export interface TransportFrameOptions extends Ipv4FrameOptions {
 
 const ETHERNET_HEADER_BYTES = 14;
 const IPV4_HEADER_BYTES = 20;
+const IPV4_PAYLOAD_BYTES_MAX = 65_535 - IPV4_HEADER_BYTES;
 /** Without the four bytes of checksum behind it (IEEE 802.3). */
 const FRAME_BYTES_MIN = 60;
 
@@ -104,14 +105,17 @@ export function ipv4Frame(
   protocol: number,
   payload: Uint8Array,
 ): Uint8Array<ArrayBuffer> {
+  if (payload.length > IPV4_PAYLOAD_BYTES_MAX) {
+    throw new RangeError(`an IPv4 packet cannot hold ${payload.length} bytes`);
+  }
   const packet = new Uint8Array(IPV4_HEADER_BYTES + payload.length);
   const view = new DataView(packet.buffer);
   view.setUint8(0, 0x45);
   view.setUint16(2, packet.length);
   view.setUint8(8, options.timeToLive ?? 64);
   view.setUint8(9, protocol);
-  view.setUint32(12, addressBits(options.source));
-  view.setUint32(16, addressBits(options.destination));
+  view.setUint32(12, requireIpv4Address(options.source));
+  view.setUint32(16, requireIpv4Address(options.destination));
   view.setUint16(10, internetChecksum(packet.subarray(0, IPV4_HEADER_BYTES)));
   packet.set(payload, IPV4_HEADER_BYTES);
   return ethernetFrame({ ...options, etherType: 0x0800, payload: packet });
@@ -124,17 +128,11 @@ function transportChecksum(
 ): number {
   const pseudoHeader = new Uint8Array(12);
   const view = new DataView(pseudoHeader.buffer);
-  view.setUint32(0, addressBits(options.source));
-  view.setUint32(4, addressBits(options.destination));
+  view.setUint32(0, requireIpv4Address(options.source));
+  view.setUint32(4, requireIpv4Address(options.destination));
   view.setUint8(9, protocol);
   view.setUint16(10, segment.length);
   return internetChecksum(segment, internetSum(pseudoHeader));
-}
-
-function addressBits(text: string): number {
-  const address = parseIpv4Address(text);
-  if (address === undefined) throw new RangeError(`not an IPv4 address: ${JSON.stringify(text)}`);
-  return ipv4Address(address);
 }
 
 function macBytes(text: string): Uint8Array {

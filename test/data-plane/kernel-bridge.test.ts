@@ -1,9 +1,10 @@
 /** The bridge of src/linux/ against the running kernel. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { u32 } from '../../src/abi/layout.ts';
 import { StreamRecord, StreamRequest } from '../../src/abi/layouts.generated.ts';
 import { protocolCountersObject } from '../../src/abi/protocol-counters.generated.ts';
 import { recordStreamObject } from '../../src/abi/record-stream.generated.ts';
@@ -11,15 +12,21 @@ import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
 import type { BpfProgram } from '../../src/linux/bpf-program.ts';
 import { describeFailure, runCommand } from '../../src/linux/command-runner.ts';
 import { LinuxError } from '../../src/linux/ffi.ts';
+import { possibleCpuCount } from '../../src/linux/libbpf.ts';
 import { udpFrame } from '../../src/testing/packet-builder.ts';
 import { buildBpf } from '../../tools/build-bpf.ts';
 
 type RecordStream = BpfObject<typeof recordStreamObject>;
 
-function request(program: BpfProgram, firstSequence: number, recordCount: number): number {
+function request(
+  program: BpfProgram,
+  firstSequence: number,
+  recordCount: number,
+  discardEvery = 0,
+): number {
   const context = new Uint8Array(StreamRequest.sizeBytes);
   StreamRequest.encode(
-    { firstSequence: BigInt(firstSequence), recordCount, lostCount: 0 },
+    { firstSequence: BigInt(firstSequence), recordCount, lostCount: 0, discardEvery },
     new DataView(context.buffer),
     0,
   );
@@ -118,6 +125,96 @@ test('the event loop is woken for records, and promises settle after each turn',
   }
 });
 
+test('records that the kernel program gave up are passed over', () => {
+  using object = loadBpfObject(recordStreamObject);
+  assert.equal(request(object.programs.emitRecords, 0, 1_000, 3), 0);
+  const kept = range(0, 1_000).filter((sequence) => sequence % 3 !== 0);
+  assert.deepEqual(drainSequences(object), kept);
+  assert.equal(request(object.programs.emitRecords, 0, 1_000, 1), 0);
+  assert.deepEqual(drainSequences(object), []);
+  emit(object, 7, 1);
+  assert.deepEqual(drainSequences(object), [7]);
+});
+
+test('a reader gives the kernel its space back while it reads', () => {
+  using object = loadBpfObject(recordStreamObject, { maxEntries: { streamRecords: 65_536 } });
+  assert.equal(emit(object, 0, 1_600), 0);
+  let read = 0;
+  let lost: number | undefined;
+  object.maps.streamRecords.drain(() => {
+    read++;
+    if (read === 1_500) lost = emit(object, 1_600, 1_000);
+  });
+  assert.equal(lost, 0);
+  assert.equal(read, 2_600);
+});
+
+test('a reader may close the ring, and then gets nothing more', () => {
+  const object = loadBpfObject(recordStreamObject);
+  emit(object, 0, 10);
+  let read = 0;
+  object.maps.streamRecords.drain(() => {
+    read++;
+    object.close();
+  });
+  assert.equal(read, 1);
+});
+
+test('a reader may stop the reading, and then gets nothing more', async () => {
+  using object = loadBpfObject(recordStreamObject);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let read = 0;
+  const reading = object.maps.streamRecords.start(() => {
+    read++;
+    reading.stop();
+    resolve();
+  });
+  emit(object, 0, 5_000);
+  await promise;
+  assert.equal(read, 1);
+  assert.deepEqual(drainSequences(object), range(1, 4_999));
+});
+
+test('a reader cannot drain the ring that it is reading', () => {
+  using object = loadBpfObject(recordStreamObject);
+  emit(object, 0, 3);
+  const sequences: number[] = [];
+  object.maps.streamRecords.drain((view, at) => {
+    sequences.push(Number(StreamRecord.decode(view, at).sequence));
+    assert.throws(() => drainSequences(object), /being read already/);
+  });
+  assert.deepEqual(sequences, [0, 1, 2]);
+});
+
+test('after its object is closed, nothing reaches a stranger by an old descriptor', () => {
+  const object = loadBpfObject(recordStreamObject);
+  const memory = object.maps.streamSlots.mapMemory();
+  object.close();
+  object.close();
+  assert.throws(() => object.maps.streamTable.lookup(1n), /map stream_table is closed/);
+  assert.throws(() => object.programs.emitRecords.id, /emit_records is not loaded/);
+  memory.unmap();
+  memory.unmap();
+  assert.throws(() => memory.view.getUint8(0), TypeError);
+});
+
+test('loading again and again holds no descriptors and no mappings', () => {
+  const held = () => [
+    readdirSync('/proc/self/fd').length,
+    readFileSync('/proc/self/maps', 'utf8').match(/bpf-map/g)?.length ?? 0,
+  ];
+  const stale = { ...recordStreamObject.maps.streamTable, value: u32 };
+  const refused = { ...recordStreamObject, maps: { ...recordStreamObject.maps, stale } };
+  const round = () => {
+    loadBpfObject(recordStreamObject).close();
+    assert.throws(() => loadBpfObject(refused), /a value has 16 bytes/);
+  };
+  round();
+  const before = held();
+  for (let count = 0; count < 50; count++) round();
+  assert.deepEqual(held(), before);
+});
+
 test('a closed ring refuses to be read', () => {
   const object = loadBpfObject(recordStreamObject);
   object.close();
@@ -177,6 +274,23 @@ test('batches tell every entry of a large map once, whatever their size', () => 
     assert.equal(count, 100_000, `batches of ${entriesPerBatch}`);
     assert.equal(seen.size, 100_000);
   }
+});
+
+test('batches of no entries are refused, since they would never end', () => {
+  using object = loadBpfObject(recordStreamObject);
+  assert.throws(() => [...object.maps.streamTable.batches(0)], /batches of 0 entries/);
+});
+
+test('batches read empty maps, arrays and per-CPU maps', () => {
+  using object = loadBpfObject(recordStreamObject);
+  assert.deepEqual([...object.maps.streamTable.entries()], []);
+  emit(object, 3, 1);
+  const slots = [...object.maps.streamSlots.entries()];
+  assert.equal(slots.length, 1_024);
+  assert.deepEqual(slots[3], [3, 3n]);
+  using counters = loadBpfObject(protocolCountersObject);
+  const uncounted = [...counters.maps.uncountedPackets.entries()];
+  assert.deepEqual(uncounted, [[0, Array.from({ length: possibleCpuCount }, () => 0n)]]);
 });
 
 test('a batch update and delete act on every key, missing ones among them', () => {
@@ -284,5 +398,6 @@ test('an object whose layouts are not the generated ones is refused', () => {
 test('only the programs that were asked for are loaded', () => {
   using object = loadBpfObject(protocolCountersObject, { only: ['countProtocolsXdp'] });
   assert.ok(object.programs.countProtocolsXdp.id > 0);
-  assert.ok(object.programs.countProtocolsTcEgress.fd < 0);
+  const { countProtocolsTcEgress } = object.programs;
+  assert.throws(() => countProtocolsTcEgress.fd, /count_protocols_tc_egress is not loaded/);
 });

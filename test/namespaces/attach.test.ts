@@ -1,14 +1,17 @@
 /** Programs on real interfaces of the lab: counting, exchanging under load, refusing. */
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { Lab, type LabHost } from '../../lab/lab.ts';
-import { startPacketGenerator } from '../../lab/packet-generator.ts';
+import { type FlowPattern, startPacketGenerator } from '../../lab/packet-generator.ts';
+import { sendThroughRing } from '../../lab/packet-ring.ts';
 import { startPacketSink } from '../../lab/packet-sink.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 import { protocolCountersObject } from '../../src/abi/protocol-counters.generated.ts';
 import { attachTc, attachXdp } from '../../src/linux/attach.ts';
 import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
 import { possibleCpuCount } from '../../src/linux/libbpf.ts';
+import { udpFrame } from '../../src/testing/packet-builder.ts';
 import { protocolCounts } from '../../src/traffic/protocol-counts.ts';
 
 type Counters = BpfObject<typeof protocolCountersObject>;
@@ -46,10 +49,6 @@ function target(host: LabHost, name = 'eth0') {
   return { interface: name, networkNamespace: host.namespacePath };
 }
 
-function place(host: LabHost) {
-  return { interface: 'eth0', namespacePath: host.namespacePath };
-}
-
 async function output(host: LabHost, ...argv: [string, ...string[]]): Promise<string> {
   const result = await host.run(argv, { timeoutMs: 20_000 });
   assert.ok(result.success, `${argv.join(' ')}: ${result.stderr}`);
@@ -75,8 +74,8 @@ function counted(object: Counters, direction: 'ingress' | 'egress' = 'ingress') 
 
 function generate(options: { frames: number; framesPerSecond?: number; withReceiver: boolean }) {
   return startPacketGenerator({
-    sender: place(left),
-    ...(options.withReceiver ? { receiver: place(right) } : {}),
+    sender: target(left),
+    ...(options.withReceiver ? { receiver: target(right) } : {}),
     sourceMac: '02:00:00:00:00:01',
     destinationMac: '02:00:00:00:00:02',
     pattern: {
@@ -220,8 +219,8 @@ test('generated frames have real checksums and spread over all flows', async () 
   const framesEach = 120 * 2 * possibleCpuCount;
   for (const protocol of ['udp', 'tcp-syn'] as const) {
     const generator = await startPacketGenerator({
-      sender: place(left),
-      receiver: place(right),
+      sender: target(left),
+      receiver: target(right),
       sourceMac: '02:00:00:00:00:01',
       destinationMac: '02:00:00:00:00:02',
       pattern: {
@@ -266,8 +265,73 @@ test('generated frames have real checksums and spread over all flows', async () 
   assert.equal(flows.size, 2 * 3 * 2 * 4 * 5);
 });
 
+for (const [name, change, complaint] of [
+  ['no flow', { flowCount: 0 }, /flowCount is 0/],
+  ['no address', { source: { address: '192.0.2.1', addressCount: 0, port: 1 } }, /addressCount/],
+  ['half a port', { source: { address: '192.0.2.1', port: 1, portCount: 2.5 } }, /portCount/],
+  ['ports beyond 65,535', { source: { address: '192.0.2.1', port: 65_530, portCount: 7 } }, /7/],
+  [
+    'addresses beyond the last',
+    { source: { address: '255.255.255.255', addressCount: 2, port: 1 } },
+    /source\.addressCount is 2/,
+  ],
+  ['a frame too short', { frameBytes: 59 }, /frameBytes is 59/],
+  ['a frame too long', { frameBytes: 3_501 }, /frameBytes is 3501/],
+] as const) {
+  test(`a pattern with ${name} is refused`, async () => {
+    const pattern: FlowPattern = {
+      protocol: 'udp',
+      source: { address: '192.0.2.1', port: 1 },
+      destination: { address: '192.0.2.2', port: 9 },
+      frameBytes: 60,
+      ...change,
+    };
+    const options = { sourceMac: '02:00:00:00:00:01', destinationMac: '02:00:00:00:00:02' };
+    await assert.rejects(
+      startPacketGenerator({ ...options, sender: target(left), pattern, durationMsMax: 1 }),
+      complaint,
+    );
+  });
+}
+
+test('generators and sinks that cannot start hold no descriptors', async () => {
+  const held = () => readdirSync('/proc/self/fd').length;
+  const options = { sourceMac: '02:00:00:00:00:01', destinationMac: '02:00:00:00:00:02' };
+  const pattern: FlowPattern = {
+    protocol: 'udp',
+    source: { address: '192.0.2.1', port: 1 },
+    destination: { address: '192.0.2.2', port: 9 },
+    frameBytes: 60,
+  };
+  const round = async () => {
+    const sender = target(left, 'wan7');
+    const started = startPacketGenerator({ ...options, sender, pattern, durationMsMax: 1 });
+    await assert.rejects(started, /wan7: ENODEV/);
+    assert.throws(() => startPacketSink(target(left, 'wan7')), /wan7: ENODEV/);
+  };
+  await round();
+  const before = held();
+  for (let count = 0; count < 20; count++) await round();
+  assert.equal(held(), before);
+});
+
+test('headers that lie outside the linear part of a packet are read all the same', async () => {
+  using object = loadBpfObject(protocolCountersObject);
+  const attachment = attachTc(object.programs.countProtocolsTcEgress, target(left), 'egress');
+  const frame = udpFrame({
+    source: '192.0.2.1',
+    destination: '192.0.2.2',
+    sourcePort: 1,
+    destinationPort: 2,
+  });
+  left.enter(() => sendThroughRing('eth0', frame));
+  attachment.detach();
+  const { protocols } = counted(object, 'egress');
+  assert.deepEqual([...protocols], [['ipv4/udp', 1]]);
+});
+
 test('a sink counts what is sent and lets ARP and ping through', async () => {
-  using sink = startPacketSink(place(right));
+  using sink = startPacketSink(target(right));
   assert.equal(sink.mode, 'native');
   const generator = await generate({ frames: 2_000, withReceiver: false });
   await generator.finished;

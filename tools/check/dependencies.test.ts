@@ -60,6 +60,13 @@ test('a lock file that names a registry or lacks a digest is found', async () =>
   const resolved = { integrity: 'sha512-x', resolved: 'https://registry.example/a.tgz' };
   await assertFound(lock(resolved), /bound to one registry/);
   await assertFound(lock({}), /no "integrity"/);
+  await assertFound(lock({ optional: true, os: ['linux'], libc: ['glibc'] }), /no "integrity"/);
+  await assertFound(lock({ os: ['win32'] }), /no "integrity"/);
+  const elsewhere = [{ os: ['win32'] }, { os: ['linux'], libc: ['musl'] }];
+  for (const place of elsewhere) {
+    const found = await findingsIn(lock({ optional: true, ...place }));
+    assert.deepEqual(found, []);
+  }
 });
 
 test('the program imports only what is installed with it', async () => {

@@ -16,8 +16,16 @@ interface Manifest {
   readonly optionalDependencies?: Record<string, string>;
 }
 
+interface LockedPackage {
+  readonly integrity?: string;
+  readonly resolved?: string;
+  readonly optional?: boolean;
+  readonly os?: readonly string[];
+  readonly libc?: readonly string[];
+}
+
 interface Lock {
-  readonly packages: Record<string, { integrity?: string; resolved?: string; link?: boolean }>;
+  readonly packages: Record<string, LockedPackage>;
 }
 
 export const dependenciesCheck: Check = {
@@ -84,16 +92,26 @@ function lockFindings(repository: Repository): Finding[] {
   const path = 'package-lock.json';
   if (!repository.has(path)) return [{ path, message: 'is missing: nothing is pinned without it' }];
   const { packages } = JSON.parse(repository.text(path)) as Lock;
-  return Object.entries(packages).flatMap(([name, { integrity, resolved }]) => {
+  return Object.entries(packages).flatMap(([name, locked]) => {
+    const { integrity, resolved } = locked;
     const messages: string[] = [];
     if (resolved !== undefined) {
       messages.push(`${name} is bound to one registry by "resolved": delete that line`);
     }
-    if (name !== '' && integrity === undefined) {
+    if (name !== '' && integrity === undefined && !isForElsewhere(locked)) {
       messages.push(`${name} has no "integrity", so a changed download would not be noticed`);
     }
     return messages.map((message) => ({ path, message }));
   });
+}
+
+/**
+ * An optional package that no machine of ours downloads: not for Linux with Debian's C library. npm
+ * wants it in the lock file all the same, and not every registry has it to take a digest of.
+ */
+function isForElsewhere({ optional, os, libc }: LockedPackage): boolean {
+  if (optional !== true) return false;
+  return os?.includes('linux') === false || libc?.includes('glibc') === false;
 }
 
 function undeclared(repository: Repository, manifest: Manifest): Finding[] {

@@ -10,8 +10,8 @@ import {
   compilerFindings,
   formatAndLintCheck,
   typesCheck,
-} from './programs.ts';
-import { type Repository, repositoryOf } from './repository.ts';
+} from '../../tools/check/programs.ts';
+import { type Repository, repositoryOf } from '../../tools/check/repository.ts';
 
 const ownRoot = join(import.meta.dirname, '../..');
 const configs = [
