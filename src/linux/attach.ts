@@ -93,7 +93,7 @@ function attachXdpIn(mode: XdpMode, first: BpfProgram, target: InterfaceTarget):
 
 /** `struct bpf_xdp_attach_opts`: size, old_prog_fd. The kernel compares before it exchanges. */
 function replacing(program: BpfProgram): NativeStruct {
-  return new NativeStruct(16).setU32(8, program.fd);
+  return NativeStruct.sized(16).setU32(8, program.fd);
 }
 
 const tcAttachPoints = { ingress: 1, egress: 2 } as const;
@@ -147,6 +147,22 @@ export function attachTc(
   };
 }
 
+/**
+ * The kernel's number of the program in our place, whichever process attached it.
+ *
+ * @returns undefined when there is none
+ */
+export function attachedTcProgramId(
+  target: InterfaceTarget,
+  direction: 'ingress' | 'egress',
+): number | undefined {
+  return within(target, (index) => {
+    const found = tcOptions();
+    const result = libbpf.bpf_tc_query(tcHook(index, direction).bytes, found.bytes);
+    return result < 0 ? undefined : found.getU32(16);
+  });
+}
+
 /** tc detaches by place alone: look whether the program there is still ours. */
 function requireOwn(
   program: BpfProgram,
@@ -165,16 +181,16 @@ function requireOwn(
 
 /** `struct bpf_tc_hook`: size, ifindex, attach_point, parent. */
 function tcHook(index: number, direction: 'ingress' | 'egress'): NativeStruct {
-  return new NativeStruct(24).setU32(8, index).setU32(12, tcAttachPoints[direction]);
+  return NativeStruct.sized(24).setU32(8, index).setU32(12, tcAttachPoints[direction]);
 }
 
 /** `struct bpf_tc_opts`: size, prog_fd, flags, prog_id, handle, priority. */
 function tcOptions(): NativeStruct {
-  return new NativeStruct(32).setU32(20, TC_HANDLE).setU32(24, TC_PRIORITY);
+  return NativeStruct.sized(32).setU32(20, TC_HANDLE).setU32(24, TC_PRIORITY);
 }
 
-function within(target: InterfaceTarget, action: (interfaceIndex: number) => void): void {
-  const act = (): void => action(interfaceIndex(target.interface));
-  if (target.networkNamespace === undefined) act();
-  else inNetworkNamespace(target.networkNamespace, act);
+function within<T>(target: InterfaceTarget, action: (interfaceIndex: number) => T): T {
+  const act = (): T => action(interfaceIndex(target.interface));
+  if (target.networkNamespace === undefined) return act();
+  return inNetworkNamespace(target.networkNamespace, act);
 }

@@ -6,6 +6,7 @@
  *     const attachment = attachXdp(object.programs.countProtocolsXdp, { interface: 'wan0' });
  *     for (const [key, perCpu] of object.maps.protocolCounters.entries()) …
  */
+import { closeSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,6 +21,7 @@ import type {
 import { BpfMap, perCpu } from './bpf-map.ts';
 import { BpfProgram } from './bpf-program.ts';
 import type { NativeMemory } from './ffi.ts';
+import { KERNEL_NAME_LENGTH_MAX, type KernelMap, mapsOfProgram } from './kernel-objects.ts';
 import { callLibbpf, libbpf } from './libbpf.ts';
 import { RingBuffer } from './ring-buffer.ts';
 
@@ -48,6 +50,11 @@ export interface LoadOptions<S extends BpfObjectSpec> {
   readonly maxEntries?: { readonly [M in keyof S['maps']]?: number };
   /** A folder on a bpffs. Maps pinned there are taken over, others are pinned there. */
   readonly pinFolder?: string;
+  /**
+   * The number of a program that an earlier process left in the kernel: its maps are taken over
+   * with their content where name and sizes are the same, and made anew elsewhere.
+   */
+  readonly adoptMapsOf?: number;
   /** Loads these programs only. Default: all. */
   readonly only?: readonly (keyof S['programs'])[];
 }
@@ -68,6 +75,7 @@ export function loadBpfObject<const S extends BpfObjectSpec>(
   const native = callLibbpf(`open ${path}`, () => libbpf.bpf_object__open_file(path, null));
   try {
     prepare(native, spec, options);
+    if (options.adoptMapsOf !== undefined) adoptMaps(native, spec, options.adoptMapsOf);
     callLibbpf(`load ${path}`, () => libbpf.bpf_object__load(native));
     return loadedObject(native, spec);
   } catch (error) {
@@ -101,6 +109,30 @@ function prepare<S extends BpfObjectSpec>(
       libbpf.bpf_program__set_autoload(handle, wanted ? 1 : 0),
     );
   }
+}
+
+function adoptMaps(native: NativeMemory, spec: BpfObjectSpec, programId: number): void {
+  for (const found of mapsOfProgram(programId)) {
+    try {
+      const handle = Object.values(spec.maps)
+        .filter(({ name }) => name.slice(0, KERNEL_NAME_LENGTH_MAX) === found.name)
+        .map(({ name }) => findMap(native, name))
+        .find((candidate) => isSameShape(candidate, found));
+      if (handle === undefined) continue;
+      // libbpf keeps a descriptor of its own.
+      callLibbpf(`take over map ${found.name}`, () => libbpf.bpf_map__reuse_fd(handle, found.fd));
+    } finally {
+      closeSync(found.fd);
+    }
+  }
+}
+
+function isSameShape(handle: NativeMemory, found: KernelMap): boolean {
+  return (
+    libbpf.bpf_map__key_size(handle) === found.keyBytes &&
+    libbpf.bpf_map__value_size(handle) === found.valueBytes &&
+    libbpf.bpf_map__max_entries(handle) === found.maxEntries
+  );
 }
 
 function loadedObject<S extends BpfObjectSpec>(native: NativeMemory, spec: S): BpfObject<S> {

@@ -108,7 +108,7 @@ function testRunOptions(parts: {
   live: boolean;
 }): NativeStruct {
   const { input, output, context, live } = parts;
-  const options = new NativeStruct(80);
+  const options = NativeStruct.sized(80);
   if (input !== undefined) {
     options.setPointer(8, input).setU32(24, input.length);
     if (!live) options.setPointer(16, output).setU32(28, output.length);

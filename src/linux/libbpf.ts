@@ -24,10 +24,13 @@ const { functions, library } = openNativeLibrary(
     bpf_map__value_size: { arguments: ['pointer'], return: 'u32' },
     bpf_map__max_entries: { arguments: ['pointer'], return: 'u32' },
     bpf_map__set_max_entries: { arguments: ['pointer', 'u32'], return: 'i32' },
+    bpf_map__reuse_fd: { arguments: ['pointer', 'i32'], return: 'i32' },
     bpf_map__set_pin_path: { arguments: ['pointer', 'string'], return: 'i32' },
 
     bpf_program__fd: { arguments: ['pointer'], return: 'i32' },
     bpf_program__set_autoload: { arguments: ['pointer', 'i32'], return: 'i32' },
+    bpf_prog_get_fd_by_id: { arguments: ['u32'], return: 'i32' },
+    bpf_map_get_fd_by_id: { arguments: ['u32'], return: 'i32' },
     bpf_obj_pin: { arguments: ['i32', 'string'], return: 'i32' },
     bpf_obj_get_info_by_fd: { arguments: ['i32', 'buffer', 'buffer'], return: 'i32' },
     bpf_prog_test_run_opts: { arguments: ['i32', 'buffer'], return: 'i32' },
@@ -127,11 +130,18 @@ export class NativeStruct {
   /** Keeps alive what the structure points at. */
   readonly #referenced: Uint8Array<ArrayBuffer>[] = [];
 
-  /** @param sizeBytes also written into the first field (`sz`), as libbpf's options want it */
-  constructor(sizeBytes: number) {
+  private constructor(sizeBytes: number) {
     this.bytes = new Uint8Array(sizeBytes);
     this.#view = new DataView(this.bytes.buffer);
-    this.#view.setBigUint64(0, BigInt(sizeBytes), true);
+  }
+
+  static zeroed(sizeBytes: number): NativeStruct {
+    return new NativeStruct(sizeBytes);
+  }
+
+  /** With its size in the first field (`sz`), as libbpf's options want it. */
+  static sized(sizeBytes: number): NativeStruct {
+    return new NativeStruct(sizeBytes).setU64(0, BigInt(sizeBytes));
   }
 
   setU32(offset: number, value: number): this {

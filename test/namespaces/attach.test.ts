@@ -8,7 +8,7 @@ import { sendThroughRing } from '../../lab/packet-ring.ts';
 import { startPacketSink } from '../../lab/packet-sink.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 import { protocolCountersObject } from '../../src/abi/protocol-counters.generated.ts';
-import { attachTc, attachXdp } from '../../src/linux/attach.ts';
+import { attachedTcProgramId, attachTc, attachXdp } from '../../src/linux/attach.ts';
 import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
 import { possibleCpuCount } from '../../src/linux/libbpf.ts';
 import { udpFrame } from '../../src/testing/packet-builder.ts';
@@ -201,6 +201,33 @@ test('at tc, what a process before us attached is replaced, not doubled', async 
   assert.equal(counted(before, 'egress').packets, 0);
   attachment.detach();
   assert.throws(() => attachment.detach(), /detach count_protocols_tc_egress/);
+});
+
+test('survive-83 what a dead process counted goes on in the maps of its attached program', async () => {
+  {
+    using before = loadBpfObject(protocolCountersObject);
+    attachTc(before.programs.countProtocolsTcEgress, target(left), 'egress');
+    await output(left, 'ping', '-c', '3', '-i', '0.01', '192.0.2.2');
+  }
+  // Nobody holds the object now; the kernel goes on counting.
+  await output(left, 'ping', '-c', '4', '-i', '0.01', '192.0.2.2');
+  const id = attachedTcProgramId(target(left), 'egress');
+  assert.notEqual(id, undefined);
+  using after = loadBpfObject(protocolCountersObject, { adoptMapsOf: id ?? 0 });
+  const attachment = attachTc(after.programs.countProtocolsTcEgress, target(left), 'egress');
+  await output(left, 'ping', '-c', '5', '-i', '0.01', '192.0.2.2');
+  assert.equal(counted(after, 'egress').protocols.get('ipv4/icmp'), 12);
+  attachment.detach();
+  assert.equal(attachedTcProgramId(target(left), 'egress'), undefined);
+});
+
+test('maps of another size are not taken over', () => {
+  using before = loadBpfObject(protocolCountersObject, { maxEntries: { protocolCounters: 16 } });
+  const attachment = attachTc(before.programs.countProtocolsTcEgress, target(left), 'egress');
+  const id = attachedTcProgramId(target(left), 'egress') ?? 0;
+  using after = loadBpfObject(protocolCountersObject, { adoptMapsOf: id });
+  assert.equal(after.maps.protocolCounters.maxEntries, 8_192);
+  attachment.detach();
 });
 
 test('an interface that does not exist is named', () => {
