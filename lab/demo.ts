@@ -4,7 +4,7 @@
  * talk to the internet. The product's API answers on loopback. Ctrl-C takes all of it away.
  */
 import { once } from 'node:events';
-import { connect, createServer, type Server } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -32,61 +32,132 @@ const dhcpClientScript = fileURLToPath(new URL('./dhcp-client-script', import.me
 
 /** Resolves when the demo was ended and nothing of it is left. */
 export async function runDemo({ port, signal, print }: DemoOptions): Promise<void> {
+  signal.addEventListener('abort', () => print('\nTaking the network down.\n'), { once: true });
   // Before the network stands, so that a taken port costs nothing.
-  const front = await listenOnLoopback(port);
-  try {
-    await using lab = await Lab.start(homeTopology, { name: 'demo' });
-    const socketPath = join(lab.directory, 'api.sock');
-    const gateway = lab.host('gateway');
-    const product = await startProduct(gateway, socketPath);
-    forwardConnections(front, socketPath);
-    await startDhcpServer(lab, gateway);
-    await startNat(gateway);
-    const machines = await Promise.all(['laptop', 'phone'].map((name) => joinLan(lab.host(name))));
-    if (!signal.aborted) print(welcome(lab, machines, front));
-    await untilEnded(signal, product);
-    print('\nTaking the network down.\n');
-  } finally {
-    front.close();
-  }
+  using front = await Front.listen(port);
+  print(`Bringing a home network up. Gatehouse will answer at ${front.url}/\n`);
+  if (signal.aborted) return;
+  // A lab cannot be taken down before it stands, which takes a second.
+  await using lab = await Lab.start(homeTopology, { name: 'demo' });
+  // Once it is aborted nobody waits for the run: it fails as the lab ends its processes.
+  await Promise.race([aborted(signal), runIn(lab, { front, signal, print })]);
 }
 
-async function listenOnLoopback(port: number): Promise<Server> {
-  const server = createServer().listen(port, '127.0.0.1');
-  try {
-    await once(server, 'listening');
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new Error(`cannot listen on 127.0.0.1:${port} (${code}); choose another by --port`, {
-      cause,
+/** Resolves at once if it is aborted already. */
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+/** Starts all in the lab and then looks after the product. Once aborted it starts no more. */
+async function runIn(
+  lab: Lab,
+  options: { front: Front; signal: AbortSignal; print: (text: string) => void },
+): Promise<void> {
+  const { front, signal, print } = options;
+  const gateway = lab.host('gateway');
+  const socketPath = join(lab.directory, 'api.sock');
+  signal.throwIfAborted();
+  const product = await startProduct(gateway, socketPath);
+  front.forwardTo(socketPath);
+  signal.throwIfAborted();
+  await startDhcpServer(lab, gateway);
+  signal.throwIfAborted();
+  await startNat(gateway, signal);
+  const joining = ['laptop', 'phone'].map((name) => joinLan(lab.host(name), signal));
+  const machines = await Promise.all(joining);
+  signal.throwIfAborted();
+  print(welcome(lab, machines, front.url));
+  const exit = await product.exited;
+  const how = exit.signal ?? `code ${exit.code}`;
+  throw new Error(`gatehouse ended by itself (${how}): ${product.output().stderr}`);
+}
+
+/** More than browsers in front of one page open. */
+const CONNECTION_COUNT_MAX = 64;
+
+const startingUp = 'The network is still coming up.\n';
+const startingUpAnswer = `HTTP/1.1 503 Service Unavailable
+Content-Type: text/plain
+Content-Length: ${startingUp.length}
+Retry-After: 1
+Connection: close
+
+${startingUp}`.replaceAll('\n', '\r\n');
+
+/**
+ * A port of this machine's loopback, behind which the product answers in a network namespace: the
+ * path of a Unix socket is seen from every namespace, a TCP port only from its own.
+ */
+class Front {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #socketPath: string | undefined;
+
+  private constructor(server: Server) {
+    this.#server = server;
+    server.maxConnections = CONNECTION_COUNT_MAX;
+    server.on('connection', (client) => {
+      this.#keep(client);
+      if (this.#socketPath === undefined) client.once('data', () => client.end(startingUpAnswer));
+      else this.#forward(client, this.#socketPath);
     });
   }
-  return server;
+
+  /** @throws Error when the port is taken */
+  static async listen(port: number): Promise<Front> {
+    const front = new Front(createServer());
+    try {
+      await once(front.#server.listen(port, '127.0.0.1'), 'listening');
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException;
+      throw new Error(`cannot listen on 127.0.0.1:${port} (${code}); choose another by --port`, {
+        cause,
+      });
+    }
+    return front;
+  }
+
+  get url(): string {
+    const place = this.#server.address();
+    return `http://127.0.0.1:${typeof place === 'object' ? place?.port : place}`;
+  }
+
+  /** From now on; until then who asks is told to come back. */
+  forwardTo(socketPath: string): void {
+    this.#socketPath = socketPath;
+  }
+
+  [Symbol.dispose](): void {
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #forward(client: Socket, socketPath: string): void {
+    const upstream = connect(socketPath);
+    this.#keep(upstream);
+    client.on('close', () => upstream.destroy());
+    upstream.on('close', () => client.destroy());
+    client.pipe(upstream).pipe(client);
+  }
+
+  /** Until it closes, or all of this does. */
+  #keep(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on('close', () => this.#sockets.delete(socket));
+    // What goes wrong on one side shows on the other by its end.
+    socket.on('error', () => {});
+  }
 }
 
 async function startProduct(gateway: LabHost, socketPath: string): Promise<RunningProcess> {
   const interfaces = ['--interface', 'wan0', '--interface', 'br-lan'];
-  const product = gateway.spawn([
-    gatehouse,
-    'run',
-    ...interfaces,
-    '--listen',
-    `unix:${socketPath}`,
-  ]);
+  const listen = ['--listen', `unix:${socketPath}`];
+  const product = gateway.spawn([gatehouse, 'run', ...interfaces, ...listen]);
   await product.waitForOutput(/API on/, READY_TIMEOUT_MS);
   return product;
-}
-
-/** A path of a Unix socket is seen from every network namespace, a TCP port only from its own. */
-function forwardConnections(front: Server, socketPath: string): void {
-  front.on('connection', (client) => {
-    const upstream = connect(socketPath);
-    client.on('error', () => upstream.destroy());
-    client.on('close', () => upstream.destroy());
-    upstream.on('error', () => client.destroy());
-    upstream.on('close', () => client.destroy());
-    client.pipe(upstream).pipe(client);
-  });
 }
 
 interface Machine {
@@ -96,7 +167,8 @@ interface Machine {
 }
 
 /** Gets an address as any machine does, then talks to the internet once a second. */
-async function joinLan(host: LabHost): Promise<Machine> {
+async function joinLan(host: LabHost, signal: AbortSignal): Promise<Machine> {
+  signal.throwIfAborted();
   const client = host.spawn(['udhcpc', '-f', '-i', 'eth0', '-s', dhcpClientScript]);
   const [, address = ''] = await client.waitForOutput(
     /lease of ([0-9.]+) obtained/,
@@ -106,9 +178,13 @@ async function joinLan(host: LabHost): Promise<Machine> {
   const route = ['ip', 'route', 'get', REMOTE_ADDRESS] as const;
   await waitFor(
     `a route from ${host.name} to the internet`,
-    async () => (await host.run(route, { timeoutMs: READY_TIMEOUT_MS })).success,
+    async () => {
+      signal.throwIfAborted();
+      return (await host.run(route, { timeoutMs: READY_TIMEOUT_MS, signal })).success;
+    },
     { timeoutMs: READY_TIMEOUT_MS },
   );
+  signal.throwIfAborted();
   const ping = host.spawn(['ping', '-i', '1', REMOTE_ADDRESS]);
   await ping.waitForOutput(/bytes from/, READY_TIMEOUT_MS);
   return machineOf(host, address);
@@ -118,9 +194,7 @@ function machineOf(host: LabHost, address: string): Machine {
   return { name: host.name, address, namespacePath: host.namespacePath };
 }
 
-function welcome(lab: Lab, machines: readonly Machine[], front: Server): string {
-  const place = front.address();
-  const port = typeof place === 'object' && place !== null ? place.port : 0;
+function welcome(lab: Lab, machines: readonly Machine[], url: string): string {
   const hosts = [
     machineOf(lab.host('internet'), REMOTE_ADDRESS),
     machineOf(lab.host('gateway'), '198.51.100.1, 10.77.0.1'),
@@ -135,26 +209,12 @@ ${rows.join('\n')}
 
 Played by Debian's packages until Gatehouse does it itself: DHCP (udhcpd), NAT (nft masquerade).
 
-Gatehouse:  http://127.0.0.1:${port}/                   who answers
-            http://127.0.0.1:${port}/inspection/stats   packets and bytes by protocol
+Gatehouse:  ${url}/                   who answers
+            ${url}/inspection/stats   packets and bytes by protocol
 Log in:     no account is needed yet; only this machine can reach it.
 
 Ctrl-C ends it and leaves nothing behind.
 `;
-}
-
-async function untilEnded(signal: AbortSignal, product: RunningProcess): Promise<void> {
-  const failure = product.exited.then((exit) => {
-    // Ctrl-C reaches the product as well when it shares our terminal.
-    if (signal.aborted) return;
-    const how = exit.signal ?? `code ${exit.code}`;
-    throw new Error(`gatehouse ended by itself (${how}): ${product.output().stderr}`);
-  });
-  const aborted = new Promise<void>((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-  await Promise.race([failure, aborted]);
 }
 
 async function main(): Promise<void> {
@@ -164,9 +224,12 @@ async function main(): Promise<void> {
     throw new Error(`--port ${JSON.stringify(values.port)} is no port`);
   }
   const controller = new AbortController();
+  // They stay to the end, so that who is impatient does not break the cleaning off.
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => controller.abort());
   }
+  // A terminal that was closed takes no words; the cleaning goes on without them.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const print = (text: string): void => {
     process.stdout.write(text);
   };

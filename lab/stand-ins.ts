@@ -32,7 +32,7 @@ export async function startDhcpServer(lab: Lab, gateway: LabHost): Promise<void>
 }
 
 /** Addresses and ports of the LAN are translated by nft's masquerade. */
-export async function startNat(gateway: LabHost): Promise<void> {
+export async function startNat(gateway: LabHost, signal: AbortSignal): Promise<void> {
   const argv = ['nft', '-f', '-'] as const;
   const input = `table ip lab_stand_in {
   chain postrouting {
@@ -41,6 +41,6 @@ export async function startNat(gateway: LabHost): Promise<void> {
   }
 }
 `;
-  const result = await gateway.run(argv, { timeoutMs: READY_TIMEOUT_MS, input });
+  const result = await gateway.run(argv, { timeoutMs: READY_TIMEOUT_MS, input, signal });
   if (!result.success) throw new Error(describeFailure(argv, result));
 }

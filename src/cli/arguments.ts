@@ -28,8 +28,8 @@ export const usage = `Usage:
 const INTERFACE_NAME_LENGTH_MAX = 15;
 /** More interfaces than a gateway has; their counters fit the kernel's table. */
 const INTERFACE_COUNT_MAX = 7;
-/** The kernel's sun_path holds 108 bytes with the terminating zero. */
-const SOCKET_PATH_BYTES_MAX = 107;
+/** sun_path holds 108 bytes with the terminating zero; while it is made its name is 9 longer. */
+const SOCKET_PATH_BYTES_MAX = 98;
 
 /** @throws UsageError */
 export function parseCommandLine(words: readonly string[]): CliCommand {
@@ -39,14 +39,21 @@ export function parseCommandLine(words: readonly string[]): CliCommand {
       return parseRun(rest);
     case 'version':
     case '--version':
+      requireNoMore(verb, rest);
       return { verb: 'version' };
     case undefined:
+      return { verb: 'help' };
     case 'help':
     case '--help':
+      requireNoMore(verb, rest);
       return { verb: 'help' };
     default:
       throw new UsageError(`there is no verb ${JSON.stringify(verb)}`);
   }
+}
+
+function requireNoMore(verb: string, rest: readonly string[]): void {
+  if (rest.length > 0) throw new UsageError(`${verb} takes no ${JSON.stringify(rest[0])}`);
 }
 
 function parseRun(words: readonly string[]): CliCommand {
