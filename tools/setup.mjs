@@ -11,6 +11,7 @@
  */
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ensureAccount } from './setup/account.mjs';
 import { runCommand, SetUpError } from './setup/command.mjs';
 import { installDebianPackages } from './setup/debian-packages.mjs';
 import { installNodePackages, pinnedNodePath } from './setup/node-packages.mjs';
@@ -60,6 +61,7 @@ async function setUp(purpose) {
   const unlock = await takeSetUpLock(root, { say });
   try {
     await installDebianPackages(purpose, { userId: machine.userId, say });
+    if (purpose === 'run' || purpose === 'test') await ensureAccount({ say });
     await installNodePackages(root, { say });
     if (purpose !== 'unit') await buildBpf();
   } finally {

@@ -77,8 +77,12 @@ async function listenAtPath(server: Server, path: string): Promise<Listening> {
 /** How a path answers that somebody has: full, of another kind of socket, no socket at all. */
 const takenCodes = new Set(['EAGAIN', 'EPROTOTYPE', 'ECONNREFUSED']);
 
-/** @throws Error EADDRINUSE when anything is there but the socket of a dead process */
-async function removeDeadSocket(path: string): Promise<void> {
+/**
+ * Removes the file of a Unix socket whose server has ended.
+ *
+ * @throws Error EADDRINUSE when anything is there but the socket of a dead process
+ */
+export async function removeDeadSocket(path: string): Promise<void> {
   const before = look(path);
   if (before === undefined) return;
   const probe = connect(path);

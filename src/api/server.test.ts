@@ -20,8 +20,7 @@ const row = {
 
 const sources: ApiSources = {
   version: '0.1.0',
-  protocolCounts: () => [row],
-  uncountedPackets: () => 0n,
+  protocolCounts: async () => ({ protocols: [row], uncountedPackets: 0n }),
 };
 
 interface TestedServer extends AsyncDisposable {
@@ -178,9 +177,9 @@ test('an answer that cannot be made is reported, and the next one is', async () 
   let fails = true;
   await using tested = await start({
     sources: {
-      uncountedPackets: () => {
+      protocolCounts: async () => {
         if (fails) throw cause;
-        return 0n;
+        return { protocols: [], uncountedPackets: 0n };
       },
     },
   });
@@ -245,10 +244,10 @@ test('a client that asks on and on and reads nothing takes little and frees its 
   const server = createApiServer(
     {
       ...sources,
-      protocolCounts: () => {
+      protocolCounts: async () => {
         answerCount += 1;
         // A few of them fill the buffers of the kernel.
-        return Array.from({ length: 2_000 }, () => row);
+        return { protocols: Array.from({ length: 2_000 }, () => row), uncountedPackets: 0n };
       },
     },
     { reportError: assert.ifError, limits: { idleTimeoutMs: 200, connectionCountMax: 1 } },

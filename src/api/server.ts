@@ -6,9 +6,13 @@ import type { ProtocolCount } from '../traffic/protocol-counts.ts';
 /** Where the answers come from; each call sees the present state. */
 export interface ApiSources {
   readonly version: string;
-  protocolCounts(): readonly ProtocolCount[];
+  protocolCounts(): Promise<ProtocolCounts>;
+}
+
+export interface ProtocolCounts {
+  readonly protocols: readonly ProtocolCount[];
   /** Packets that the kernel's table had no room for. */
-  uncountedPackets(): bigint;
+  readonly uncountedPackets: bigint;
 }
 
 export interface ApiOptions {
@@ -39,17 +43,11 @@ const limitsDefault: ApiLimits = {
   checkIntervalMs: 1_000,
 };
 
-type Route = (sources: ApiSources) => object;
+type Route = (sources: ApiSources) => object | Promise<object>;
 
 const routes: ReadonlyMap<string, Route> = new Map<string, Route>([
   ['/', ({ version }) => ({ status: 'ok', service: 'gatehouse', version })],
-  [
-    '/inspection/stats',
-    (sources) => ({
-      protocols: sources.protocolCounts(),
-      uncountedPackets: sources.uncountedPackets(),
-    }),
-  ],
+  ['/inspection/stats', (sources) => sources.protocolCounts()],
 ]);
 
 /**
@@ -68,13 +66,11 @@ export function createApiServer(sources: ApiSources, options: ApiOptions): Serve
       keepAliveTimeout: limits.idleTimeoutMs,
     },
     oneAtATime((request, response) => {
-      try {
-        answer(request, response, sources);
-      } catch (cause) {
+      answer(request, response, sources).catch((cause) => {
         options.reportError(failure(request, cause));
         if (response.headersSent) response.destroy();
         else sendProblem(response, 500, 'The answer could not be made.');
-      }
+      });
     }),
   );
   server.maxConnections = limits.connectionCountMax;
@@ -104,7 +100,11 @@ function failure({ method, url }: IncomingMessage, cause: unknown): Error {
   return new Error(`cannot answer ${method} ${JSON.stringify(url)}: ${reason}`, { cause });
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, sources: ApiSources): void {
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  sources: ApiSources,
+): Promise<void> {
   // No route reads a body: what a client sends anyway is not kept waiting for.
   request.resume();
   const target = targetOf(request);
@@ -121,7 +121,7 @@ function answer(request: IncomingMessage, response: ServerResponse, sources: Api
     response.setHeader('allow', 'GET, HEAD');
     sendProblem(response, 405, 'This path can only be read.');
   } else {
-    send(response, { status: 200, type: 'application/json', body: route(sources) });
+    send(response, { status: 200, type: 'application/json', body: await route(sources) });
   }
 }
 

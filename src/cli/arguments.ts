@@ -1,12 +1,23 @@
 /** What a person typed, as a value. Pure: printing and exiting is the caller's. */
 import { parseArgs } from 'node:util';
 
+/** A Unix socket, or a port of loopback. */
 export type ListenAddress =
-  | { readonly kind: 'unix'; readonly path: string }
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
+  | { readonly path: string }
+  | { readonly host: string; readonly port: number };
+
+export interface RunCommand {
+  readonly verb: 'run';
+  readonly interfaces: readonly string[];
+  readonly listen: ListenAddress;
+  /** The account that processes without privileges run as. */
+  readonly user: string;
+}
 
 export type CliCommand =
-  | { readonly verb: 'run'; readonly interfaces: readonly string[]; readonly listen: ListenAddress }
+  | RunCommand
+  /** How the core starts its role processes; not for people. */
+  | { readonly verb: 'role'; readonly role: 'api' }
   | { readonly verb: 'help' }
   | { readonly verb: 'version' };
 
@@ -16,10 +27,10 @@ export class UsageError extends Error {
 }
 
 export const usage = `Usage:
-  gatehouse run --interface NAME [--interface NAME …] [--listen ADDRESS]
+  gatehouse run --interface NAME [--interface NAME …] [--listen ADDRESS] [--user ACCOUNT]
       Counts packets by protocol on the interfaces until it is ended by Ctrl-C or SIGTERM, and
       answers on ADDRESS: unix:/path/of/socket, or HOST:PORT on loopback
-      (default 127.0.0.1:8080). Needs root.
+      (default 127.0.0.1:8080). Needs root; what answers runs as ACCOUNT (default gatehouse).
   gatehouse version
   gatehouse help
 `;
@@ -41,6 +52,9 @@ export function parseCommandLine(words: readonly string[]): CliCommand {
     case '--version':
       requireNoMore(verb, rest);
       return { verb: 'version' };
+    case 'role':
+      if (rest.length !== 1 || rest[0] !== 'api') throw new UsageError('there is no such role');
+      return { verb: 'role', role: 'api' };
     case undefined:
       return { verb: 'help' };
     case 'help':
@@ -69,14 +83,27 @@ function parseRun(words: readonly string[]): CliCommand {
     }
   }
   const listen = parseListenAddress(values.listen ?? '127.0.0.1:8080');
-  return { verb: 'run', interfaces: [...new Set(interfaces)], listen };
+  const user = values.user ?? 'gatehouse';
+  if (!ACCOUNT.test(user)) throw new UsageError(`--user ${JSON.stringify(user)} is no account`);
+  return { verb: 'run', interfaces: [...new Set(interfaces)], listen, user };
 }
 
-function parseRunOptions(words: readonly string[]): { interface?: string[]; listen?: string } {
+/** Debian's rule for names of accounts (adduser's NAME_REGEX). */
+const ACCOUNT = /^[a-z_][a-z0-9_-]{0,31}$/;
+
+function parseRunOptions(words: readonly string[]): {
+  interface?: string[];
+  listen?: string;
+  user?: string;
+} {
   try {
     return parseArgs({
       args: [...words],
-      options: { interface: { type: 'string', multiple: true }, listen: { type: 'string' } },
+      options: {
+        interface: { type: 'string', multiple: true },
+        listen: { type: 'string' },
+        user: { type: 'string' },
+      },
     }).values;
   } catch (cause) {
     throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause });
@@ -102,7 +129,7 @@ function parseListenAddress(text: string): ListenAddress {
       const bound = `an absolute path of at most ${SOCKET_PATH_BYTES_MAX} bytes`;
       throw new UsageError(`--listen ${JSON.stringify(text)}: unix: needs ${bound}`);
     }
-    return { kind: 'unix', path };
+    return { path };
   }
   const match = /^(127\.0\.0\.1|\[::1\]):([0-9]{1,5})$/.exec(text);
   const port = Number(match?.[2]);
@@ -110,5 +137,5 @@ function parseListenAddress(text: string): ListenAddress {
     const forms = 'unix:/path, 127.0.0.1:PORT or [::1]:PORT';
     throw new UsageError(`--listen ${JSON.stringify(text)} is none of ${forms}`);
   }
-  return { kind: 'tcp', host: match[1].replace(/[[\]]/g, ''), port };
+  return { host: match[1].replace(/[[\]]/g, ''), port };
 }

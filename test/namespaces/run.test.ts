@@ -1,7 +1,7 @@
 /** `bin/gatehouse run`, the product itself, on interfaces of the lab. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -209,6 +209,95 @@ test('the place of a killed instance is taken over, programs and socket', async 
   assert.equal(await pingsCounted('w0'), 1);
   assert.equal(await end(next, 'SIGTERM'), 0);
   assert.deepEqual(await attached('w0'), []);
+});
+
+/** The process of the api role, a child of the core. */
+function rolePid(core: RunningProcess): number {
+  const tasks = `/proc/${core.pid}/task`;
+  const children = readdirSync(tasks).flatMap((task) =>
+    readFileSync(`${tasks}/${task}/children`, 'utf8').trim().split(' '),
+  );
+  const found = children.filter((pid) => pid !== '').map(Number);
+  assert.equal(found.length, 1, `children: ${found}`);
+  return found[0] ?? 0;
+}
+
+test('the process that answers has no rights of root, and no way to get any', async () => {
+  const running = await startReady(['w0']);
+  const status = readFileSync(`/proc/${rolePid(running)}/status`, 'utf8');
+  const account = (await output(gateway, 'id', '-u', 'gatehouse')).trim();
+  assert.match(
+    status,
+    RegExp(`^Uid:\\s+${account}\\s+${account}\\s+${account}\\s+${account}$`, 'm'),
+  );
+  for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapAmb']) {
+    assert.match(status, RegExp(`^${set}:\\s+0+$`, 'm'));
+  }
+  assert.match(status, /^NoNewPrivs:\s+1$/m);
+  assert.match(status, /^Groups:\s*$/m);
+  assert.equal(await end(running, 'SIGTERM'), 0);
+});
+
+test('survive-122 a role that is killed is back, while the core goes on counting', async () => {
+  const running = await startReady(['w0']);
+  const programs = await attached('w0');
+  await ping('w0');
+  const killed = rolePid(running);
+  process.kill(killed, 'SIGKILL');
+  await ping('w0');
+  const counted = await waitFor(
+    'an answer of the next process',
+    () => pingsCounted('w0').catch(() => 0),
+    { timeoutMs: TIMEOUT_MS, until: (count) => count === 2 },
+  );
+  assert.equal(counted, 2);
+  assert.notEqual(rolePid(running), killed);
+  assert.deepEqual(await attached('w0'), programs);
+  assert.match(running.output().stderr, /role api ended \(SIGKILL\) and is started again/);
+  assert.equal(await end(running, 'SIGTERM'), 0);
+  assert.equal(existsSync(socketPath), false);
+});
+
+test('survive-123 a role that hangs is killed and started again', async () => {
+  const running = await startReady(['w0']);
+  const hung = rolePid(running);
+  process.kill(hung, 'SIGSTOP');
+  await running.waitForOutput(/killing role api: did not answer for 5000 ms/, TIMEOUT_MS);
+  await waitFor('an answer', () => ask('/').catch(() => ''), {
+    timeoutMs: TIMEOUT_MS,
+    until: (answer) => answer.includes('gatehouse'),
+  });
+  assert.equal(await end(running, 'SIGTERM'), 0);
+});
+
+test('survive-83 when the core is killed, its role ends, the kernel goes on, the next takes over', async () => {
+  const killed = await startReady(['w0']);
+  const role = rolePid(killed);
+  await ping('w0');
+  assert.equal(await end(killed, 'SIGKILL'), null);
+  await waitFor('the role to end', () => !existsSync(`/proc/${role}`), { timeoutMs: TIMEOUT_MS });
+  await ping('w0');
+  await ping('w0');
+  const next = await startReady(['w0']);
+  await ping('w0');
+  assert.equal(await pingsCounted('w0'), 4);
+  assert.equal(await end(next, 'SIGTERM'), 0);
+});
+
+test('without the account for its processes, it says how to make it', async () => {
+  const names = ['--interface', 'w0', '--listen', `unix:${socketPath}`];
+  const running = gateway.spawn([gatehouse, 'run', ...names, '--user', 'gatehouse-none']);
+  assert.equal(await exitCode(running), 1);
+  const remedy = 'useradd --system --user-group --no-create-home gatehouse-none';
+  const message = `gatehouse: there is no account gatehouse-none; make it by: ${remedy}\n`;
+  assert.equal(running.output().stderr, message);
+  assert.deepEqual(await attached('w0'), []);
+});
+
+test('a role cannot be started by hand', async () => {
+  const result = await gateway.run([gatehouse, 'role', 'api'], { timeoutMs: TIMEOUT_MS });
+  assert.equal(result.code, 1);
+  assert.match(result.stderr, /a role is started by `gatehouse run` only/);
 });
 
 test("a second instance leaves a living one's socket alone", async () => {

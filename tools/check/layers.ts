@@ -7,8 +7,10 @@ import type { Check, Finding } from './check.ts';
 import type { Repository } from './repository.ts';
 import { importsOf, isScript, sourceOf } from './source.ts';
 
-/** What a layer may use besides other layers. */
-type Outside = 'nothing' | 'test tools' | 'packages' | 'everything';
+/** What a layer may use besides other layers. `pure packages` compute and do nothing else. */
+type Outside = 'nothing' | 'pure packages' | 'test tools' | 'packages' | 'everything';
+
+const pureOutsides: readonly (Outside | undefined)[] = ['nothing', 'pure packages', 'test tools'];
 
 export interface Layer {
   readonly name: string;
@@ -21,10 +23,13 @@ export interface Layer {
   readonly why: string;
 }
 
+/** The schema library and the YAML reader. */
+const purePackages = /^(?:typebox|yaml)(?:\/|$)/;
+
 const features = ['dhcp', 'dns', 'nat', 'traffic', 'capture', 'firewall', 'devices', 'shield'];
 const belowFeatures = ['wire', 'abi', 'net'];
 const belowGateway = [...features, ...belowFeatures];
-const belowShell = ['gateway', ...belowGateway];
+const belowShell = ['gateway', 'messages', ...belowGateway];
 const program = ['main', 'cli', 'api', 'linux', ...belowShell];
 
 export const layers: readonly Layer[] = [
@@ -56,6 +61,13 @@ export const layers: readonly Layer[] = [
     imports: belowGateway,
     outside: 'nothing',
     why: 'src/gateway/ is a pure state machine over the features; src/linux/ performs its commands',
+  },
+  {
+    name: 'messages',
+    files: ['src/messages/**'],
+    imports: [],
+    outside: 'pure packages',
+    why: 'src/messages/ is what two processes agree on, so it knows neither of them',
   },
   {
     name: 'linux',
@@ -170,8 +182,7 @@ export function layerOf(path: string): Layer | undefined {
 
 /** True where no clock, randomness or I/O may be touched: it comes as an argument. */
 export function isPure(path: string): boolean {
-  const outside = layerOf(path)?.outside;
-  return outside === 'nothing' || outside === 'test tools';
+  return pureOutsides.includes(layerOf(path)?.outside);
 }
 
 export function isTest(path: string): boolean {
@@ -228,6 +239,7 @@ function objectionTo(
 
 function mayLeave(specifier: string, path: string, layer: Layer): boolean {
   if (isTest(path) || layer.outside === 'everything') return true;
+  if (layer.outside === 'pure packages') return purePackages.test(specifier);
   if (layer.outside === 'packages') return !specifier.startsWith('node:');
   return layer.outside === 'test tools' && testTools.includes(specifier);
 }
@@ -269,7 +281,8 @@ function differencesToPureConfig(repository: Repository): Finding[] {
   const path = 'tsconfig.pure.json';
   if (!repository.has(path)) return [];
   const { include } = JSON.parse(repository.text(path)) as { include: string[] };
-  const pure = layers.filter(({ outside }) => outside === 'nothing').map(({ name }) => name);
+  const kinds: readonly Outside[] = ['nothing', 'pure packages'];
+  const pure = layers.filter(({ outside }) => kinds.includes(outside)).map(({ name }) => name);
   const wanted = pure.map((name) => `src/${name}`);
   const missing = wanted.filter((folder) => !include.includes(folder));
   const extra = include.filter((folder) => !wanted.includes(folder));

@@ -35,6 +35,7 @@ export const debianPackages = {
   'libc6-dev': ['run', 'test', 'check'],
   'linux-libc-dev': ['run', 'test', 'check'],
   nftables: ['run', 'test'],
+  passwd: ['run', 'test'],
   procps: ['test'],
   'qemu-system-x86': ['test'],
   tcpdump: ['test'],

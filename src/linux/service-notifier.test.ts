@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { openNativeLibrary } from './ffi.ts';
-import { connectServiceManager } from './service-manager.ts';
+import { connectServiceNotifier } from './service-notifier.ts';
 
 const { functions: libc } = openNativeLibrary(null, {
   socket: { arguments: ['i32', 'i32', 'i32'], return: 'i32' },
@@ -40,7 +40,7 @@ for (const kind of ['a path', 'an abstract name']) {
     const path = kind === 'a path' ? join(folder, 'notify') : `@gatehouse-test-${process.pid}`;
     const manager = listenAt(path);
     try {
-      const service = connectServiceManager({ NOTIFY_SOCKET: path });
+      const service = connectServiceNotifier({ NOTIFY_SOCKET: path });
       service.notify('READY=1', 'STATUS=all\nSTOPPING=1');
       assert.equal(manager.next(), 'READY=1\nSTATUS=all STOPPING=1');
       assert.equal(manager.next(), undefined);
@@ -52,7 +52,7 @@ for (const kind of ['a path', 'an abstract name']) {
 }
 
 test('without a service manager nothing is said and nothing fails', () => {
-  const service = connectServiceManager({});
+  const service = connectServiceNotifier({});
   service.notify('READY=1');
   assert.equal(service.watchdogEveryMs, undefined);
 });
@@ -60,7 +60,7 @@ test('without a service manager nothing is said and nothing fails', () => {
 test('the watchdog is fed twice in its time, and only by the process that it is for', () => {
   const socket = { NOTIFY_SOCKET: '/run/none' };
   const every = (more: Record<string, string>) =>
-    connectServiceManager({ ...socket, ...more }).watchdogEveryMs;
+    connectServiceNotifier({ ...socket, ...more }).watchdogEveryMs;
   assert.equal(every({ WATCHDOG_USEC: '30000000' }), 15_000);
   assert.equal(every({ WATCHDOG_USEC: '30000000', WATCHDOG_PID: `${process.pid}` }), 15_000);
   assert.equal(every({ WATCHDOG_USEC: '30000000', WATCHDOG_PID: '1' }), undefined);
@@ -70,11 +70,11 @@ test('the watchdog is fed twice in its time, and only by the process that it is 
 
 test('an address that cannot be one is refused by name', () => {
   for (const path of ['relative', `/${'x'.repeat(120)}`]) {
-    assert.throws(() => connectServiceManager({ NOTIFY_SOCKET: path }), /NOTIFY_SOCKET/);
+    assert.throws(() => connectServiceNotifier({ NOTIFY_SOCKET: path }), /NOTIFY_SOCKET/);
   }
 });
 
 test('a service manager that has gone is an error that names it', () => {
-  const service = connectServiceManager({ NOTIFY_SOCKET: '/nonexistent/notify' });
+  const service = connectServiceNotifier({ NOTIFY_SOCKET: '/nonexistent/notify' });
   assert.throws(() => service.notify('READY=1'), /manager at \/nonexistent\/notify: ENOENT/);
 });

@@ -18,7 +18,7 @@ const MSG_NOSIGNAL = 0x4000;
 /** `sun_path` of `struct sockaddr_un`. */
 const PATH_BYTES_MAX = 108;
 
-export interface ServiceManager {
+export interface ServiceNotifier {
   /** One or several assignments, for example `READY=1` or `STATUS=two roles run`. */
   notify(...assignments: readonly string[]): void;
   /** How often `WATCHDOG=1` is to be sent: half of what the manager waits. */
@@ -29,9 +29,9 @@ export interface ServiceManager {
  * @param environment `process.env`: NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID
  * @throws LinuxError when the address cannot be used, so that a wrong unit file is found at start
  */
-export function connectServiceManager(
+export function connectServiceNotifier(
   environment: Readonly<Record<string, string | undefined>>,
-): ServiceManager {
+): ServiceNotifier {
   const address = environment['NOTIFY_SOCKET'];
   if (address === undefined || address === '') {
     return { notify: () => {}, watchdogEveryMs: undefined };
