@@ -6,11 +6,13 @@
  */
 import { benchBridge } from './bridge.ts';
 import { benchLab } from './lab.ts';
+import { benchNft } from './nft.ts';
 import { type BenchRow, formatTable } from './table.ts';
 
 const benches: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   bridge: benchBridge,
   lab: benchLab,
+  nft: benchNft,
 };
 
 const [name = ''] = process.argv.slice(2);

@@ -24,6 +24,16 @@ export type HostCommandOptions = Omit<CommandOptions, 'networkNamespace'>;
 export type HostProcessOptions = Omit<StartOptions, 'networkNamespace' | 'killWithParent'>;
 
 /** One machine of a lab: a network namespace, and what is started in it. */
+/**
+ * An interface of the lab. The namespace is required: without it, a measurement would flood the
+ * machine's own network.
+ */
+export interface LabInterface {
+  readonly interface: string;
+  /** {@link LabHost.namespacePath} */
+  readonly networkNamespace: string;
+}
+
 export class LabHost {
   readonly name: string;
   /** The namespace's file, `/run/netns/gh-<instance>-<host>`. */

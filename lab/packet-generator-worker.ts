@@ -12,7 +12,7 @@ import { frameCount } from './frame-count.ts';
 export interface GeneratorRun {
   readonly programFd: number;
   readonly counterFd: number;
-  readonly networkNamespace: string | undefined;
+  readonly networkNamespace: string;
   readonly template: Uint8Array<ArrayBuffer>;
   readonly framesPerSecond: number | undefined;
   readonly framesMax: number | undefined;
@@ -72,5 +72,4 @@ function sendFrames(program: BpfProgram, data: Uint8Array<ArrayBuffer>, repeat: 
 }
 
 const run = workerData as GeneratorRun;
-if (run.networkNamespace === undefined) generate(run);
-else inNetworkNamespace(run.networkNamespace, () => generate(run));
+inNetworkNamespace(run.networkNamespace, () => generate(run));

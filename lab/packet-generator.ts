@@ -9,7 +9,6 @@
 import { Worker } from 'node:worker_threads';
 import { GeneratorLimits, type GeneratorSettings } from '../src/abi/layouts.generated.ts';
 import { packetGeneratorObject } from '../src/abi/packet-generator.generated.ts';
-import type { InterfaceTarget } from '../src/linux/attach.ts';
 import { loadBpfObject } from '../src/linux/bpf-object.ts';
 import { runCommand } from '../src/linux/command-runner.ts';
 import { inNetworkNamespace, interfaceIndex } from '../src/linux/libc.ts';
@@ -17,6 +16,7 @@ import { requireIpv4Address } from '../src/net/ipv4-address.ts';
 import { tcpFrame, udpFrame } from '../src/testing/packet-builder.ts';
 import { foldSum, internetSum } from '../src/wire/internet-checksum.ts';
 import { type FrameCount, frameCount } from './frame-count.ts';
+import type { LabInterface } from './lab-host.ts';
 import type { GeneratorRun } from './packet-generator-worker.ts';
 
 /** Addresses and ports count up from the first; every combination is a flow. */
@@ -40,9 +40,9 @@ export interface EndpointRange {
 
 export interface GeneratorOptions {
   /** The interface that sends: its frames must fit its MTU. */
-  readonly sender: InterfaceTarget;
+  readonly sender: LabInterface;
   /** The veth's other end, where GRO is switched on. Absent when that has an XDP program. */
-  readonly receiver?: InterfaceTarget;
+  readonly receiver?: LabInterface;
   readonly sourceMac: string;
   readonly destinationMac: string;
   readonly pattern: FlowPattern;
@@ -69,7 +69,9 @@ export async function startPacketGenerator(options: GeneratorOptions): Promise<P
   requirePossible(options.pattern);
   const template = templateFrame(options);
   if (options.receiver !== undefined) await switchGroOn(options.receiver);
-  const index = indexOf(options.sender);
+  const index = inNetworkNamespace(options.sender.networkNamespace, () =>
+    interfaceIndex(options.sender.interface),
+  );
   const object = loadBpfObject(packetGeneratorObject);
   object.maps.generatorSettings.update(0, generatorSettings(template, options.pattern, index));
 
@@ -99,11 +101,6 @@ export async function startPacketGenerator(options: GeneratorOptions): Promise<P
   };
 }
 
-function indexOf({ interface: name, networkNamespace }: InterfaceTarget): number {
-  if (networkNamespace === undefined) return interfaceIndex(name);
-  return inNetworkNamespace(networkNamespace, () => interfaceIndex(name));
-}
-
 function runWorker(run: GeneratorRun): Promise<{ seconds: number }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ seconds: number }>();
   const worker = new Worker(new URL('./packet-generator-worker.ts', import.meta.url), {
@@ -115,12 +112,10 @@ function runWorker(run: GeneratorRun): Promise<{ seconds: number }> {
   return promise;
 }
 
-async function switchGroOn(receiver: InterfaceTarget): Promise<void> {
+async function switchGroOn(receiver: LabInterface): Promise<void> {
   const result = await runCommand(['ethtool', '-K', receiver.interface, 'gro', 'on'], {
     timeoutMs: 5_000,
-    ...(receiver.networkNamespace === undefined
-      ? {}
-      : { networkNamespace: receiver.networkNamespace }),
+    networkNamespace: receiver.networkNamespace,
   });
   if (!result.success) {
     throw new Error(`cannot switch GRO on at ${receiver.interface}: ${result.stderr}`);

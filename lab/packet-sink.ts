@@ -1,8 +1,9 @@
 /** Counts and drops the UDP and TCP frames that arrive at an interface of the lab. */
 import { packetSinkObject } from '../src/abi/packet-sink.generated.ts';
-import { attachXdp, type InterfaceTarget, type XdpMode } from '../src/linux/attach.ts';
+import { attachXdp, type XdpMode } from '../src/linux/attach.ts';
 import { loadBpfObject } from '../src/linux/bpf-object.ts';
 import { type FrameCount, frameCount } from './frame-count.ts';
+import type { LabInterface } from './lab-host.ts';
 
 export interface PacketSink extends Disposable {
   readonly mode: XdpMode;
@@ -11,7 +12,7 @@ export interface PacketSink extends Disposable {
   stop(): void;
 }
 
-export function startPacketSink(target: InterfaceTarget): PacketSink {
+export function startPacketSink(target: LabInterface): PacketSink {
   using cleanup = new DisposableStack();
   const object = cleanup.use(loadBpfObject(packetSinkObject));
   const attachment = attachXdp(object.programs.sinkFrame, target);

@@ -34,6 +34,7 @@ export const debianPackages = {
   libbpf1: ['run', 'test'],
   'libc6-dev': ['run', 'test', 'check'],
   'linux-libc-dev': ['run', 'test', 'check'],
+  libnftables1: ['test'],
   nftables: ['run', 'test'],
   passwd: ['run', 'test'],
   procps: ['test'],

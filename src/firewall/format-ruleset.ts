@@ -1,0 +1,107 @@
+/**
+ * The ruleset as `nft -s list table inet gatehouse` prints it, for people, diffs and tests. The
+ * comment of each rule says where it comes from.
+ */
+import type { AddressRange } from '../net/address-range.ts';
+import { formatPortRange } from '../net/port-range.ts';
+import { familyOf, formatAddresses } from './nft-addresses.ts';
+import { LOG_BURST } from './nft-document.ts';
+import { formatRuleComment } from './rule-comment.ts';
+import {
+  type Match,
+  type Ruleset,
+  type RulesetChain,
+  type RulesetRule,
+  type Statement,
+  TABLE_FAMILY,
+  TABLE_NAME,
+} from './ruleset.ts';
+
+export function formatRuleset(ruleset: Ruleset): string {
+  const chains = ruleset.chains.map(formatChain).join('\n');
+  return `table ${TABLE_FAMILY} ${TABLE_NAME} {\n${chains}}\n`;
+}
+
+function formatChain({ name, hook, rules }: RulesetChain): string {
+  const place = hook && `type filter hook ${hook.name} priority ${hook.priority}`;
+  const lines = [
+    ...(hook === undefined ? [] : [`${place}; policy ${hook.policy};`]),
+    ...rules.map(formatRule),
+  ];
+  return `\tchain ${name} {\n${lines.map((line) => `\t\t${line}\n`).join('')}\t}\n`;
+}
+
+function formatRule({ origin, matches, statement }: RulesetRule): string {
+  const words = [...matches.map(formatMatch), formatStatement(statement)];
+  return `${words.join(' ')} comment "${formatRuleComment(origin)}"`;
+}
+
+function formatMatch(match: Match): string {
+  switch (match.kind) {
+    case 'input-interface':
+      return `iifname ${oneOf(match.names.map((name) => `"${name}"`))}`;
+    case 'output-interface':
+      return `oifname ${oneOf(match.names.map((name) => `"${name}"`))}`;
+    case 'mark':
+      return `meta mark & ${hex(match.bits)} == ${hex(match.set ? match.bits : 0)}`;
+    case 'to-this-host':
+      return `fib daddr type ${match.negated ? '!= ' : ''}local`;
+    case 'family':
+      return `meta nfproto ipv${match.family}`;
+    case 'source':
+      return `${internet(match.ranges)} saddr ${oneOf(match.ranges.map(formatAddresses))}`;
+    case 'destination':
+      return `${internet(match.ranges)} daddr ${oneOf(match.ranges.map(formatAddresses))}`;
+    case 'protocol':
+      return `meta l4proto ${oneOf(match.protocols)}`;
+    case 'source-port':
+      return `${match.protocol} sport ${oneOf(match.ranges.map(formatPortRange))}`;
+    case 'destination-port':
+      return `${match.protocol} dport ${oneOf(match.ranges.map(formatPortRange))}`;
+    case 'hop-limit':
+      return `ip6 hoplimit ${match.value}`;
+    case 'icmp-type':
+      return `${match.family === 4 ? 'icmp' : 'icmpv6'} type ${oneOf(match.types)}`;
+    case 'connection':
+      return `ct state ${match.states.join(',')}`;
+  }
+}
+
+function formatStatement(statement: Statement): string {
+  switch (statement.kind) {
+    case 'accept':
+    case 'drop':
+    case 'notrack':
+      return `counter ${statement.kind}`;
+    case 'accept-limited':
+      return `${formatLimit(statement.perSecond, statement.burst)} counter accept`;
+    case 'reject':
+      return statement.with === 'tcp-reset'
+        ? 'counter reject with tcp reset'
+        : 'counter reject with icmpx admin-prohibited';
+    case 'goto':
+      return `counter goto ${statement.chain}`;
+    case 'log': {
+      const limit = formatLimit(statement.perSecond, LOG_BURST);
+      return `${limit} counter log prefix "${statement.prefix}"`;
+    }
+  }
+}
+
+/** nft leaves its own default out. */
+function formatLimit(perSecond: number, burst: number): string {
+  const rate = `limit rate ${perSecond}/second`;
+  return burst === LOG_BURST ? rate : `${rate} burst ${burst} packets`;
+}
+
+function internet([first]: readonly AddressRange[]): string {
+  return first !== undefined && familyOf(first) === 6 ? 'ip6' : 'ip';
+}
+
+function oneOf(words: readonly string[]): string {
+  return words.length === 1 ? (words[0] ?? '') : `{ ${words.join(', ')} }`;
+}
+
+function hex(bits: number): string {
+  return `0x${bits.toString(16).padStart(8, '0')}`;
+}

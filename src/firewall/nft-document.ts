@@ -1,0 +1,227 @@
+/**
+ * The ruleset in nft's JSON (libnftables-json(5)): one document, one transaction on
+ * `table inet gatehouse` and on nothing else.
+ *
+ * Words and order are those in which nft lists the table afterwards, so that what was applied can
+ * be compared with what is there (src/firewall/table-difference.ts).
+ */
+import type { AddressRange } from '../net/address-range.ts';
+import type { PortRange } from '../net/port-range.ts';
+import { asPrefix, familyOf, formatNftAddress, isSingleAddress } from './nft-addresses.ts';
+import { formatRuleComment } from './rule-comment.ts';
+import {
+  type ChainHook,
+  type Match,
+  type Ruleset,
+  type RulesetChain,
+  type RulesetRule,
+  type Statement,
+  TABLE_FAMILY,
+  TABLE_NAME,
+} from './ruleset.ts';
+
+export type JsonValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonValue[]
+  | { readonly [key: string]: JsonValue };
+export type JsonObject = { readonly [key: string]: JsonValue };
+
+export interface NftDocument {
+  readonly nftables: readonly NftCommand[];
+}
+
+export type NftCommand =
+  | { readonly add: { readonly table: NftTableName } }
+  | { readonly delete: { readonly table: NftTableName } }
+  | { readonly flush: { readonly table: NftTableName } }
+  | { readonly add: { readonly chain: NftChain } }
+  | { readonly add: { readonly rule: NftRule } };
+
+export interface NftTableName {
+  readonly family: string;
+  readonly name: string;
+}
+
+export interface NftChain extends NftTableName {
+  readonly table: string;
+  readonly type?: string;
+  readonly hook?: string;
+  readonly prio?: number;
+  readonly policy?: string;
+}
+
+export interface NftRule {
+  readonly family: string;
+  readonly table: string;
+  readonly chain: string;
+  readonly comment: string;
+  readonly expr: readonly JsonObject[];
+}
+
+/**
+ * @param options.replacing `rules` keeps the table's chains, which stay hooked up all the time; nft
+ *   refuses it when one of them is there with another hook or priority, and chains of others stay.
+ *   `table` removes and makes everything; for after somebody else's change
+ */
+export function compileRuleset(
+  ruleset: Ruleset,
+  options: { readonly replacing: 'rules' | 'table' },
+): NftDocument {
+  const addTable: NftCommand = { add: { table } };
+  const chains = ruleset.chains.map((chain): NftCommand => ({ add: { chain: chainOf(chain) } }));
+  const rules = ruleset.chains.flatMap((chain) =>
+    chain.rules.map((rule): NftCommand => ({ add: { rule: ruleOf(rule, chain) } })),
+  );
+  const head: readonly NftCommand[] =
+    options.replacing === 'rules'
+      ? [addTable, ...chains, { flush: { table } }]
+      : [addTable, { delete: { table } }, addTable, ...chains];
+  return { nftables: [...head, ...rules] };
+}
+
+/** The document as it is given to nft. */
+export function formatNftDocument(document: NftDocument): string {
+  return `${JSON.stringify(document)}\n`;
+}
+
+export function rulesOf(document: NftDocument): NftRule[] {
+  return document.nftables.flatMap((command) =>
+    'add' in command && 'rule' in command.add ? [command.add.rule] : [],
+  );
+}
+
+export const priorities = { raw: -300, filter: 0 } as const satisfies Record<
+  ChainHook['priority'],
+  number
+>;
+
+const table: NftTableName = { family: TABLE_FAMILY, name: TABLE_NAME };
+const inTable = { family: TABLE_FAMILY, table: TABLE_NAME };
+
+function chainOf({ name, hook }: RulesetChain): NftChain {
+  if (hook === undefined) return { ...inTable, name };
+  const prio = priorities[hook.priority];
+  return { ...inTable, name, type: 'filter', hook: hook.name, prio, policy: hook.policy };
+}
+
+function ruleOf({ origin, matches, statement }: RulesetRule, chain: RulesetChain): NftRule {
+  return {
+    ...inTable,
+    chain: chain.name,
+    comment: formatRuleComment(origin),
+    expr: [...matches.map(matchOf), ...statementsOf(statement)],
+  };
+}
+
+function matchOf(match: Match): JsonObject {
+  switch (match.kind) {
+    case 'input-interface':
+      return equal({ meta: { key: 'iifname' } }, oneOf(match.names));
+    case 'output-interface':
+      return equal({ meta: { key: 'oifname' } }, oneOf(match.names));
+    case 'mark': {
+      const masked = { '&': [{ meta: { key: 'mark' } }, match.bits] };
+      return equal(masked, match.set ? match.bits : 0);
+    }
+    case 'to-this-host': {
+      const type = { fib: { result: 'type', flags: ['daddr'] } };
+      return compared(type, match.negated ? '!=' : '==', 'local');
+    }
+    case 'family':
+      return equal({ meta: { key: 'nfproto' } }, `ipv${match.family}`);
+    case 'source':
+      return equal(addressField('saddr', match.ranges), oneOf(match.ranges.map(addressValue)));
+    case 'destination':
+      return equal(addressField('daddr', match.ranges), oneOf(match.ranges.map(addressValue)));
+    case 'protocol':
+      return equal({ meta: { key: 'l4proto' } }, oneOf(match.protocols));
+    case 'source-port':
+      return equal(field(match.protocol, 'sport'), oneOf(match.ranges.map(portValue)));
+    case 'destination-port':
+      return equal(field(match.protocol, 'dport'), oneOf(match.ranges.map(portValue)));
+    case 'hop-limit':
+      return equal(field('ip6', 'hoplimit'), match.value);
+    case 'icmp-type':
+      return equal(field(match.family === 4 ? 'icmp' : 'icmpv6', 'type'), oneOf(match.types));
+    case 'connection': {
+      const [only, ...others] = match.states;
+      return compared(
+        { ct: { key: 'state' } },
+        'in',
+        others.length === 0 ? (only ?? []) : match.states,
+      );
+    }
+  }
+}
+
+function equal(left: JsonObject, right: JsonValue): JsonObject {
+  return compared(left, '==', right);
+}
+
+function compared(left: JsonObject, op: '==' | '!=' | 'in', right: JsonValue): JsonObject {
+  return { match: { op, left, right } };
+}
+
+function field(protocol: string, name: string): JsonObject {
+  return { payload: { protocol, field: name } };
+}
+
+function addressField(name: string, [first]: readonly AddressRange[]): JsonObject {
+  return field(first !== undefined && familyOf(first) === 6 ? 'ip6' : 'ip', name);
+}
+
+/** nft lists a set of one as its element. */
+function oneOf(values: readonly JsonValue[]): JsonValue {
+  const [only, ...others] = values;
+  return only !== undefined && others.length === 0 ? only : { set: values };
+}
+
+function addressValue(range: AddressRange): JsonValue {
+  const first = formatNftAddress(range.first);
+  if (isSingleAddress(range)) return first;
+  const prefix = asPrefix(range);
+  if (prefix !== undefined) return { prefix: { addr: first, len: prefix.length } };
+  return { range: [first, formatNftAddress(range.last)] };
+}
+
+function portValue({ first, last }: PortRange): JsonValue {
+  return first === last ? first : { range: [first, last] };
+}
+
+const counter: JsonObject = { counter: { packets: 0, bytes: 0 } };
+
+function statementsOf(statement: Statement): readonly JsonObject[] {
+  switch (statement.kind) {
+    case 'accept':
+    case 'drop':
+    case 'notrack':
+      return [counter, { [statement.kind]: null }];
+    case 'accept-limited':
+      return [limit(statement.perSecond, statement.burst), counter, { accept: null }];
+    case 'reject':
+      return [
+        counter,
+        statement.with === 'tcp-reset'
+          ? { reject: { type: 'tcp reset' } }
+          : { reject: { type: 'icmpx', expr: 'admin-prohibited' } },
+      ];
+    case 'goto':
+      return [counter, { goto: { target: statement.chain } }];
+    case 'log':
+      return [
+        limit(statement.perSecond, LOG_BURST),
+        counter,
+        { log: { prefix: statement.prefix } },
+      ];
+  }
+}
+
+/** nft's own default, which it does not print. */
+export const LOG_BURST = 5;
+
+function limit(perSecond: number, burst: number): JsonObject {
+  return { limit: { rate: perSecond, burst, per: 'second' } };
+}

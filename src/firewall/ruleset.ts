@@ -1,0 +1,83 @@
+/**
+ * The ruleset of `table inet gatehouse` as a value, one step above nft's own words: what
+ * src/firewall/plan-ruleset.ts plans, src/firewall/nft-document.ts compiles for nft, and
+ * src/firewall/format-ruleset.ts prints for people.
+ */
+import type { AddressRange } from '../net/address-range.ts';
+import type { PortRange } from '../net/port-range.ts';
+import type { RuleOrigin } from './rule-comment.ts';
+
+export const TABLE_FAMILY = 'inet';
+export const TABLE_NAME = 'gatehouse';
+
+export interface Ruleset {
+  readonly chains: readonly RulesetChain[];
+}
+
+export interface RulesetChain {
+  readonly name: string;
+  /** Absent: a chain that only others go to. */
+  readonly hook?: ChainHook;
+  readonly rules: readonly RulesetRule[];
+}
+
+export interface ChainHook {
+  readonly name: 'prerouting' | 'input' | 'forward' | 'output';
+  readonly priority: 'raw' | 'filter';
+  readonly policy: 'accept' | 'drop';
+}
+
+export interface RulesetRule {
+  readonly origin: RuleOrigin;
+  /** All must hold. In the order in which nft lists them: ends, addresses, protocol, the rest. */
+  readonly matches: readonly Match[];
+  readonly statement: Statement;
+}
+
+/** Lists are not empty; a packet matches when it is in the list. */
+export type Match =
+  | { readonly kind: 'input-interface' | 'output-interface'; readonly names: readonly string[] }
+  | { readonly kind: 'mark'; readonly bits: number; readonly set: boolean }
+  | { readonly kind: 'to-this-host'; readonly negated: boolean }
+  | { readonly kind: 'family'; readonly family: 4 | 6 }
+  /** Of one family. */
+  | { readonly kind: 'source' | 'destination'; readonly ranges: readonly AddressRange[] }
+  | { readonly kind: 'protocol'; readonly protocols: readonly string[] }
+  /** `th` is whatever transport header there is; a protocol match stands before it. */
+  | {
+      readonly kind: 'source-port' | 'destination-port';
+      readonly protocol: 'tcp' | 'udp' | 'sctp' | 'th';
+      readonly ranges: readonly PortRange[];
+    }
+  | { readonly kind: 'hop-limit'; readonly value: number }
+  | { readonly kind: 'icmp-type'; readonly family: 4 | 6; readonly types: readonly string[] }
+  | { readonly kind: 'connection'; readonly states: readonly string[] };
+
+export type Statement =
+  | { readonly kind: 'accept' | 'drop' | 'notrack' }
+  /** TCP gets a reset, everything else an ICMP error. */
+  | { readonly kind: 'reject'; readonly with: 'tcp-reset' | 'admin-prohibited' }
+  | { readonly kind: 'accept-limited'; readonly perSecond: number; readonly burst: number }
+  | { readonly kind: 'goto'; readonly chain: string }
+  /** Goes on with the next rule. */
+  | { readonly kind: 'log'; readonly prefix: string; readonly perSecond: number };
+
+/** The same match, for packets of the opposite direction. */
+export function mirrorMatch(match: Match): Match {
+  switch (match.kind) {
+    case 'input-interface':
+      return { ...match, kind: 'output-interface' };
+    case 'output-interface':
+      return { ...match, kind: 'input-interface' };
+    case 'source':
+      return { ...match, kind: 'destination' };
+    case 'destination':
+      return { ...match, kind: 'source' };
+    case 'source-port':
+      return { ...match, kind: 'destination-port' };
+    case 'destination-port':
+      return { ...match, kind: 'source-port' };
+    default:
+      return match;
+  }
+}

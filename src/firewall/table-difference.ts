@@ -1,0 +1,87 @@
+/** Whether somebody else changed our table: what was applied against what nft lists. */
+import type { NftTable, NftTableRule } from './nft-table.ts';
+
+export interface TableDifference {
+  /** What is not as it was applied: `a rule was added to forward`. For people, in order. */
+  readonly changes: readonly string[];
+  /** So many more changes were found than are told. */
+  readonly untoldCount: number;
+}
+
+/** A person reads a few; who wants all of them compares two listings. */
+export const TOLD_CHANGES_MAX = 20;
+
+/**
+ * @param listed undefined: the table is not there
+ * @returns undefined when nothing differs; counters and handles do not count
+ */
+export function tableDiffers(
+  expected: NftTable,
+  listed: NftTable | undefined,
+): TableDifference | undefined {
+  const all = listed === undefined ? ['the table is gone'] : changesOf(expected, listed);
+  if (all.length === 0) return undefined;
+  const changes = all.slice(0, TOLD_CHANGES_MAX);
+  return { changes, untoldCount: all.length - changes.length };
+}
+
+function changesOf(expected: NftTable, listed: NftTable): string[] {
+  const names = new Set([...expected.chains, ...listed.chains].map(({ name }) => name));
+  return [
+    ...(listed.hasFlags && !expected.hasFlags ? ['the table got flags, perhaps dormant'] : []),
+    ...listed.otherObjects
+      .filter((object) => !expected.otherObjects.includes(object))
+      .map((object) => `the ${object} was added`),
+    ...[...names].flatMap((name) => chainChanges(name, expected, listed)),
+  ];
+}
+
+function chainChanges(name: string, expected: NftTable, listed: NftTable): string[] {
+  const before = expected.chains.find((chain) => chain.name === name);
+  const now = listed.chains.find((chain) => chain.name === name);
+  if (now === undefined) return [`the chain ${name} was removed`];
+  if (before === undefined) return [`the chain ${name} was added`];
+  const rules = ruleChanges(name, rulesIn(expected, name), rulesIn(listed, name));
+  if (before.hook === now.hook) return rules;
+  return [`the chain ${name} became '${now.hook}', not '${before.hook}'`, ...rules];
+}
+
+function rulesIn(table: NftTable, chain: string): NftTableRule[] {
+  return table.rules.filter((rule) => rule.chain === chain);
+}
+
+function ruleChanges(
+  chain: string,
+  before: readonly NftTableRule[],
+  now: readonly NftTableRule[],
+): string[] {
+  const lost = without(before, now).map((rule) => `${describe(rule)} was removed from ${chain}`);
+  const added = without(now, before).map((rule) => `${describe(rule)} was added to ${chain}`);
+  if (lost.length > 0 || added.length > 0) return [...lost, ...added];
+  const moved = before.findIndex((rule, index) => identity(rule) !== identity(now[index] ?? rule));
+  const first = before[moved];
+  return first === undefined ? [] : [`${describe(first)} of ${chain} stands in another place`];
+}
+
+/** The rules of one list that the other lacks; of equal ones, as many as there are too many. */
+function without(
+  rules: readonly NftTableRule[],
+  others: readonly NftTableRule[],
+): readonly NftTableRule[] {
+  const counts = new Map<string, number>();
+  for (const rule of others) counts.set(identity(rule), (counts.get(identity(rule)) ?? 0) + 1);
+  return rules.filter((rule) => {
+    const count = counts.get(identity(rule)) ?? 0;
+    counts.set(identity(rule), count - 1);
+    return count <= 0;
+  });
+}
+
+function identity({ comment, expression }: NftTableRule): string {
+  return JSON.stringify([comment ?? null, expression]);
+}
+
+function describe({ comment, expression }: NftTableRule): string {
+  if (comment === undefined) return `a rule without comment (${expression.slice(0, 200)})`;
+  return `the rule ${JSON.stringify(comment.slice(0, 128))}`;
+}
