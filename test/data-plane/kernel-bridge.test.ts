@@ -1,6 +1,6 @@
 /** The bridge of src/linux/ against the running kernel. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -12,6 +12,7 @@ import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
 import type { BpfProgram } from '../../src/linux/bpf-program.ts';
 import { describeFailure, runCommand } from '../../src/linux/command-runner.ts';
 import { LinuxError } from '../../src/linux/ffi.ts';
+import { mapsOfProgram } from '../../src/linux/kernel-objects.ts';
 import { possibleCpuCount } from '../../src/linux/libbpf.ts';
 import { udpFrame } from '../../src/testing/packet-builder.ts';
 import { buildBpf } from '../../tools/build-bpf.ts';
@@ -344,6 +345,27 @@ test('pinned maps are taken over with their content by the next load', async () 
       /protocol_counters.*pinned/s,
       'a pinned map of another size is not taken over silently',
     );
+  } finally {
+    await run('umount', folder);
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('a pinned program stays in the kernel until its pin is removed', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gatehouse-bpffs-'));
+  await run('mount', '-t', 'bpf', 'none', folder);
+  try {
+    const object = loadBpfObject(protocolCountersObject);
+    const { countProtocolsXdp } = object.programs;
+    const { id } = countProtocolsXdp;
+    countProtocolsXdp.pin(join(folder, 'counter'));
+    assert.throws(() => countProtocolsXdp.pin(join(folder, 'counter')), /EEXIST/);
+    object.close();
+    const names = mapsOfProgram(id).map(({ fd, name }) => {
+      closeSync(fd);
+      return name;
+    });
+    assert.deepEqual(names.sort(), ['protocol_counte', 'uncounted_packe']);
   } finally {
     await run('umount', folder);
     rmSync(folder, { recursive: true });
