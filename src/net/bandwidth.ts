@@ -22,9 +22,9 @@ export function bandwidth(bitsPerSecond: number): Bandwidth {
 }
 
 /**
- * One number with one unit, the unit spelled exactly so: `1Gbit/s`, `2.5Gbit/s`, `100Mbit/s`. At most
- * three digits behind the point, and a whole number of bits a second. `Gb/s` and `GB/s`, which people
- * take for each other, are refused.
+ * One number with one unit, the unit spelled exactly so: `1Gbit/s`, `2.5Gbit/s`, `100Mbit/s`. At
+ * most three digits behind the point, and a whole number of bits a second. `Gb/s` and `GB/s`, which
+ * people take for each other, are refused.
  *
  * @returns undefined for everything else
  */

@@ -23,8 +23,8 @@ export function duration(milliseconds: number): Duration {
 }
 
 /**
- * One number with one unit: `500ms`, `60s`, `30m`, `12h`, `7d`, `2w`. No sign, no fraction, no white
- * space, no leading zero; a bare number has no unit and is refused.
+ * One number with one unit: `500ms`, `60s`, `30m`, `12h`, `7d`, `2w`. No sign, no fraction, no
+ * white space, no leading zero; a bare number has no unit and is refused.
  *
  * @returns undefined for everything else
  */

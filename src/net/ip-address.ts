@@ -11,7 +11,7 @@ export interface IpAddress {
 /** Bits of an address by family. */
 export const addressWidths = { 4: 32, 6: 128 } as const;
 
-/** As strict as {@link parseIpv4Address} and {@link parseIpv6Address}. @returns undefined otherwise */
+/** Strict, as {@link parseIpv4Address} and {@link parseIpv6Address} are. */
 export function parseIpAddress(text: string): IpAddress | undefined {
   if (text.includes(':')) {
     const bits = parseIpv6Address(text);

@@ -24,7 +24,7 @@ export function parsePortRange(text: string): PortRange | undefined {
   return first <= last ? { first, last } : undefined;
 }
 
-/** As {@link parsePortRange}, for what was checked before; a number is one port. @throws RangeError */
+/** {@link parsePortRange} for what was checked before; a number is one port. @throws RangeError */
 export function requirePortRange(ports: string | number): PortRange {
   const range = parsePortRange(String(ports));
   if (range === undefined) throw new RangeError(`not a port range: ${JSON.stringify(ports)}`);

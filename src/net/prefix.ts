@@ -43,7 +43,7 @@ export function formatPrefix({ family, bits, length }: Prefix): string {
   return `${formatIpAddress({ family, bits })}/${length}`;
 }
 
-/** Reads `10.77.0.1/24`, an address and the network that it lies in. @returns undefined otherwise */
+/** Reads `10.77.0.1/24`, an address and the network that it lies in, or returns undefined. */
 export function parseInterfaceAddress(text: string): InterfaceAddress | undefined {
   const [addressText = '', lengthText = '', ...rest] = text.split('/');
   const address = parseIpAddress(addressText);

@@ -4,7 +4,8 @@ import { formatTimeOfDay, parseTimeOfDay } from './time-of-day.ts';
 
 test('every minute of the day is read back from its text', () => {
   for (let minute = 0; minute < 1440; minute++) {
-    const text = `${String(Math.floor(minute / 60)).padStart(2, '0')}:${String(minute % 60).padStart(2, '0')}`;
+    const two = (part: number) => String(part).padStart(2, '0');
+    const text = `${two(Math.floor(minute / 60))}:${two(minute % 60)}`;
     const time = parseTimeOfDay(text);
     assert.equal(time, minute);
     assert.equal(time === undefined ? undefined : formatTimeOfDay(time), text);
