@@ -61,7 +61,8 @@ function mergeInto<T extends BtfType | object>(
   }
 }
 
-async function main(): Promise<void> {
+/** Writes them, and removes what is no longer among them. */
+export async function writeAbi(): Promise<void> {
   const folder = join(repository, 'src/abi');
   mkdirSync(folder, { recursive: true });
   const files = await generateAbi();
@@ -71,4 +72,4 @@ async function main(): Promise<void> {
   for (const [path, content] of files) writeFileSync(join(repository, path), content);
 }
 
-if (import.meta.main) await main();
+if (import.meta.main) await writeAbi();

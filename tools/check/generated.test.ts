@@ -44,6 +44,6 @@ test('a file without the warning in its first line is found', async () => {
 test('a generator that fails is a finding with its reason', async () => {
   const check = generatedCheck(() => Promise.reject(new Error('bpftool is missing')));
   const [found] = await check.run(repositoryOf({}));
-  assert.equal(found?.path, 'tools/generate-abi.ts');
+  assert.equal(found?.path, 'tools/generate.ts');
   assert.match(found?.message ?? '', /bpftool is missing/);
 });

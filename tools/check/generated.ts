@@ -2,6 +2,7 @@
 import { isAbsolute, relative } from 'node:path';
 import { buildBpf } from '../build-bpf.ts';
 import { generateAbi } from '../generate-abi.ts';
+import { generateConfiguration } from '../generate-configuration.ts';
 import type { Check, Finding } from './check.ts';
 import type { Repository } from './repository.ts';
 
@@ -42,7 +43,7 @@ async function stale(
     generated = await generate();
   } catch (error) {
     const message = `cannot be run, so nothing is known to be fresh: ${messageOf(error)}`;
-    return [{ path: 'tools/generate-abi.ts', message }];
+    return [{ path: 'tools/generate.ts', message }];
   }
   const fresh = new Map(
     [...generated].map(([path, text]) => [
@@ -64,14 +65,14 @@ function differences(repository: Repository, path: string, wanted: string): Find
   if (text === wanted) return [];
   const wantedLines = wanted.split('\n');
   const line = text.split('\n').findIndex((written, index) => written !== wantedLines[index]) + 1;
-  const message = `differs from what the BPF objects say: ${command} and commit it`;
+  const message = `differs from what is generated today: ${command} and commit it`;
   return [{ path, line: line === 0 ? 1 : line, message }];
 }
 
 /** Objects older than their sources would say that yesterday's files are fresh. */
 async function buildAndGenerate(): Promise<Generated> {
   await buildBpf();
-  return await generateAbi();
+  return new Map([...(await generateAbi()), ...generateConfiguration()]);
 }
 
 function messageOf(error: unknown): string {

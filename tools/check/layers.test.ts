@@ -55,6 +55,16 @@ test('the pure layers import neither Node nor packages', async () => {
   await assertAllowed('src/linux/a.ts', "import { readFileSync } from 'node:fs';");
 });
 
+test('the config uses two packages that compute, and nothing that acts', async () => {
+  await assertAllowed('src/config/a.ts', "import { Type } from 'typebox'; import 'yaml';");
+  await assertAllowed('src/config/a.ts', "import { Value } from 'typebox/value';");
+  await assertAllowed('src/gateway/a.ts', "import { a } from '../config/a.ts';");
+  await assertForbidden('src/config/a.ts', "import 'node:fs';", /only typebox and yaml/);
+  await assertForbidden('src/config/a.ts', "import 'yaml-other';", /only typebox and yaml/);
+  await assertForbidden('src/config/a.ts', "import '../firewall/a.ts';", /knows no feature/);
+  await assertForbidden('src/dhcp/a.ts', "import '../config/a.ts';", /features never import/);
+});
+
 test('a test may import Node, packages, the simulated world and vectors', async () => {
   const text = [
     "import test from 'node:test';",

@@ -29,7 +29,7 @@ const purePackages = /^(?:typebox|yaml)(?:\/|$)/;
 const features = ['dhcp', 'dns', 'nat', 'traffic', 'capture', 'firewall', 'devices', 'shield'];
 const belowFeatures = ['wire', 'abi', 'net'];
 const belowGateway = [...features, ...belowFeatures];
-const belowShell = ['gateway', 'messages', ...belowGateway];
+const belowShell = ['gateway', 'messages', 'config', ...belowGateway];
 const program = ['main', 'cli', 'api', 'linux', ...belowShell];
 
 export const layers: readonly Layer[] = [
@@ -56,9 +56,18 @@ export const layers: readonly Layer[] = [
   },
   ...features.map(featureLayer),
   {
+    name: 'config',
+    files: ['src/config/**'],
+    imports: ['net'],
+    outside: 'pure packages',
+    why:
+      'src/config/ reads text and returns values: it knows no feature, and of packages only ' +
+      'typebox and yaml; src/gateway/ makes of it what each feature wants',
+  },
+  {
     name: 'gateway',
     files: ['src/gateway/**'],
-    imports: belowGateway,
+    imports: ['config', ...belowGateway],
     outside: 'nothing',
     why: 'src/gateway/ is a pure state machine over the features; src/linux/ performs its commands',
   },
@@ -121,7 +130,7 @@ export const layers: readonly Layer[] = [
   {
     name: 'tools',
     files: ['tools/**'],
-    imports: ['lab', 'linux', 'setup', ...belowFeatures],
+    imports: ['lab', 'linux', 'setup', 'config', ...belowFeatures],
     outside: 'everything',
     why: 'tools/ builds and checks the repository and does not depend on the features it checks',
   },

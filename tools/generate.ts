@@ -1,0 +1,6 @@
+/** `npm run generate`: writes every generated file anew; tools/check/generated.ts holds them so. */
+import { writeAbi } from './generate-abi.ts';
+import { writeConfiguration } from './generate-configuration.ts';
+
+await writeAbi();
+writeConfiguration();
