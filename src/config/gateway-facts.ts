@@ -4,6 +4,7 @@ import type { IpAddress } from '../net/ip-address.ts';
 import { parseIpAddress } from '../net/ip-address.ts';
 import { type InterfaceAddress, parseInterfaceAddress } from '../net/prefix.ts';
 import { itemsOf, namedOf, type Placed, type SoundConfig } from './meaning.ts';
+import { namePattern } from './schema-fields.ts';
 import { nodeAt, type SourceTree } from './source-tree.ts';
 
 export interface GatewayFacts {
@@ -12,7 +13,7 @@ export interface GatewayFacts {
   readonly networks: readonly (Placed<InterfaceAddress> & { readonly name: string })[];
   /** False where an objection to a network left its address out of `networks`. */
   readonly areNetworksKnown: boolean;
-  /** Also of those that were objected to. */
+  /** Also of those whose values were objected to. */
   readonly networkNames: readonly string[];
   readonly scheduleNames: readonly string[];
   readonly interfaces: readonly Placed<string>[];
@@ -41,17 +42,22 @@ export function gatewayFactsOf(config: SoundConfig, tree: SourceTree): GatewayFa
   const listen = itemsOf(config.api?.listen, ['api', 'listen']).flatMap(({ path, value }) =>
     placed(path, value, parseEndpoint),
   );
-  const networkNames = keysAt(tree, ['networks']);
+  const networkKeys = keysAt(tree, ['networks']);
   return {
     wan,
     networks,
-    areNetworksKnown: networkNames.length === networks.length,
-    networkNames,
-    scheduleNames: keysAt(tree, ['firewall', 'schedules']),
+    areNetworksKnown: networkKeys.length === networks.length,
+    networkNames: networkKeys.filter(isName),
+    scheduleNames: keysAt(tree, ['firewall', 'schedules']).filter(isName),
     interfaces: interfacesOf(config),
     ownAddresses,
     listen,
   };
+}
+
+/** What is no name can be nowhere referred to, and is not to be suggested. */
+function isName(key: string): boolean {
+  return new RegExp(namePattern).test(key);
 }
 
 function keysAt(tree: SourceTree, path: Placed<unknown>['path']): string[] {

@@ -302,6 +302,15 @@ test('rules name networks that exist, and ports of protocols that have some', ()
   ]);
 });
 
+test('a key that is no name is not suggested where a name is missing', () => {
+  assert.deepEqual(messagesIn(exampleConfig.replace('    homework:', '    \u00a0homework:')), [
+    'gatehouse.yaml:53:17: firewall.devices.console.schedule: expected the name of a schedule in ' +
+      '`firewall.schedules`, found `homework`',
+    'gatehouse.yaml:55:5: firewall.schedules["\\u00a0homework"]: expected a name: a letter or _, ' +
+      'then at most 31 letters, digits or _, found `\\u00a0homework`',
+  ]);
+});
+
 test('features and devices name schedules that exist', () => {
   assert.deepEqual(mistakesWith('schedule: homework', 'schedule: homewrok'), [
     'firewall.devices.console.schedule: `homewrok`',
