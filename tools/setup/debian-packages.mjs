@@ -37,6 +37,7 @@ export const debianPackages = {
   'linux-libc-dev': ['run', 'test', 'check'],
   libnftables1: ['test'],
   mount: ['test'],
+  netbase: ['run', 'test'],
   nftables: ['run', 'test'],
   passwd: ['run', 'test'],
   procps: ['test'],
