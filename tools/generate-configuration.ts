@@ -36,8 +36,8 @@ The schema, the reader and this page exist; \`gatehouse run\` does not read the 
 has an effect before it does.
 
 Gatehouse is to read one file, usually \`/etc/gatehouse/gatehouse.yaml\`. It is written in a part of
-YAML in which a text means one thing only: mappings, lists, and values on one line. Anchors, aliases,
-tags, directives and blocks of lines are errors, and so are unknown keys, keys that stand twice, and
+YAML in which a text means one thing only: mappings, lists, and values on one line. Anchors,
+aliases, tags, directives and blocks of lines are errors, and so are unknown keys, keys that stand twice, and
 numbers written in another way than decimal. All problems are reported at once, each with line and
 column.
 
