@@ -35,11 +35,12 @@ function introduction(): string {
 The schema, the reader and this page exist; \`gatehouse run\` does not read the file yet, and no key
 has an effect before it does.
 
-Gatehouse is to read one file, usually \`/etc/gatehouse/gatehouse.yaml\`. It is written in a part of
-YAML in which a text means one thing only: mappings, lists, and values on one line. Anchors,
-aliases, tags, directives and blocks of lines are errors, and so are unknown keys, keys that stand twice, and
-numbers written in another way than decimal. All problems are reported at once, each with line and
-column.
+Gatehouse is to read one file, usually \`/etc/gatehouse/gatehouse.yaml\`.
+
+It is written in a part of YAML in which a text means one thing only: mappings, lists, and values on
+one line. Anchors, aliases, tags, directives and blocks of lines are errors, and so are unknown
+keys, keys that stand twice, and numbers written in another way than decimal. All problems are
+reported at once, each with line and column.
 
 A file has at most ${format(CONFIG_TEXT_LENGTH_MAX)} characters,
 ${format(CONFIG_TOKENS_MAX)} words and marks, and ${CONFIG_DEPTH_MAX} levels of mappings and lists.
