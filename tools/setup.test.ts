@@ -196,8 +196,11 @@ test('a set-up that was killed holds no lock, and its npm does not go on', async
   const first = start('');
   const exit = once(first, 'exit');
   await once(first.stderr, 'data');
-  while (!existsSync(join(root, 'npm.pid'))) await new Promise(setImmediate);
-  const npmPid = readFileSync(join(root, 'npm.pid'), 'utf8').trim();
+  const pidFile = join(root, 'npm.pid');
+  // The shell makes the file before it writes into it.
+  const writtenPid = () => (existsSync(pidFile) ? readFileSync(pidFile, 'utf8') : '');
+  while (!writtenPid().endsWith('\n')) await new Promise(setImmediate);
+  const npmPid = writtenPid().trim();
   first.kill('SIGKILL');
   await exit;
   setNpm(npm);
