@@ -8,6 +8,8 @@ import { namePattern } from './schema-fields.ts';
 import { nodeAt, type SourceTree } from './source-tree.ts';
 
 export interface GatewayFacts {
+  /** Also where its value was objected to. */
+  readonly hasWan: boolean;
   /** The WAN's fixed address. */
   readonly wan: Placed<InterfaceAddress> | undefined;
   readonly networks: readonly (Placed<InterfaceAddress> & { readonly name: string })[];
@@ -44,6 +46,7 @@ export function gatewayFactsOf(config: SoundConfig, tree: SourceTree): GatewayFa
   );
   const networkKeys = keysAt(tree, ['networks']);
   return {
+    hasWan: keysAt(tree, []).includes('wan'),
     wan,
     networks,
     areNetworksKnown: networkKeys.length === networks.length,

@@ -25,6 +25,9 @@ import { suggest } from './suggest.ts';
 
 type SoundRule = Sound<Config['firewall']['rules'][number]>;
 
+/** Of the list and of all features, which may be switched on at once: as nft's side has it. */
+export const RULES_TOTAL_MAX = 10_000;
+
 const protocolsWithPorts: readonly (string | undefined)[] = ['tcp', 'udp', 'sctp'];
 
 export function judgeFirewall(
@@ -38,7 +41,11 @@ export function judgeFirewall(
     ...itemsOf(rules, ['firewall', 'rules']),
     ...namedOf(features, at).flatMap(({ path, value }) => itemsOf(value.rules, [...path, 'rules'])),
   ];
-  for (const rule of all) judgeRule(rule, facts.networkNames, problems);
+  if (all.length > RULES_TOTAL_MAX) {
+    const expected = `at most ${RULES_TOTAL_MAX} rules, those of features included`;
+    problems.add({ path: ['firewall'], expected, found: `${all.length}` });
+  }
+  for (const rule of all) judgeRule(rule, facts, problems);
   const names = all.flatMap(({ path, value }) =>
     placed([...path, 'name'], value.name, (text) => text),
   );
@@ -51,9 +58,20 @@ export function judgeFirewall(
   judgeSchedules(config, facts, problems);
 }
 
-function judgeRule(
+function judgeRule(rule: Placed<SoundRule>, facts: GatewayFacts, problems: MeaningProblems): void {
+  judgeEnds(rule, facts, problems);
+  const { path, value } = rule;
+  if (value.ports !== undefined && !protocolsWithPorts.includes(value.protocol)) {
+    const found = value.protocol === undefined ? 'no protocol' : quoted(value.protocol);
+    const expected = 'the protocol `tcp`, `udp` or `sctp` with ports';
+    problems.add({ path: [...path, 'ports'], expected, found, atKey: true });
+  }
+  judgeFamilies(rule, problems);
+}
+
+function judgeEnds(
   { path, value }: Placed<SoundRule>,
-  networkNames: readonly string[],
+  { networkNames, hasWan }: GatewayFacts,
   problems: MeaningProblems,
 ): void {
   const sides = [
@@ -62,29 +80,45 @@ function judgeRule(
   ] as const;
   for (const { key, words } of sides) {
     const named = value[key];
-    const known = [...networkNames, ...words];
+    const possible = words.filter((word) => word !== 'wan' || hasWan);
+    const known = [...networkNames, ...possible];
     if (named === undefined || known.includes(named)) continue;
-    const reserved = words.map((word) => `\`${word}\``).join(', ');
+    const reserved = possible.map((word) => `\`${word}\``).join(', ');
     const expected = `the name of a network, or one of ${reserved}`;
-    const suggestion = suggest(named, known);
-    problems.add({ path: [...path, key], expected, found: quoted(named), suggestion });
+    const found = named === 'wan' ? '`wan`, which the config does not have' : quoted(named);
+    problems.add({ path: [...path, key], expected, found, suggestion: suggest(named, known) });
   }
-  if (value.ports !== undefined && !protocolsWithPorts.includes(value.protocol)) {
-    const found = value.protocol === undefined ? 'no protocol' : quoted(value.protocol);
-    const expected = 'the protocol `tcp`, `udp` or `sctp` with ports';
-    problems.add({ path: [...path, 'ports'], expected, found, atKey: true });
-  }
+}
+
+/** Addresses of both ends and the protocol need a family in common. */
+function judgeFamilies({ path, value }: Placed<SoundRule>, problems: MeaningProblems): void {
+  const ofProtocol = familiesOfProtocol(value.protocol);
   const source = familiesOf(value.source);
   const destination = familiesOf(value.destination);
-  if (source.size === 0 || destination.size === 0 || !source.isDisjointFrom(destination)) return;
+  for (const [key, families] of [
+    ['source', source],
+    ['destination', destination],
+  ] as const) {
+    if (!families.isDisjointFrom(ofProtocol)) continue;
+    const expected = `addresses of the family of \`${value.protocol}\``;
+    problems.add({ path: [...path, key], expected, found: 'none: no packet could match' });
+    return;
+  }
+  if (!source.intersection(destination).isDisjointFrom(ofProtocol)) return;
   const expected = 'addresses of the same family as those of `source`';
   const found = 'none: no packet could match';
   problems.add({ path: [...path, 'destination'], expected, found });
 }
 
-function familiesOf(prefixes: readonly (string | undefined)[] | undefined): Set<number> {
+function familiesOfProtocol(protocol: string | undefined): ReadonlySet<number> {
+  return new Set(protocol === 'icmp' ? [4] : protocol === 'icmpv6' ? [6] : [4, 6]);
+}
+
+/** Both, where no address says otherwise. */
+function familiesOf(prefixes: readonly (string | undefined)[] | undefined): ReadonlySet<number> {
   const families = (prefixes ?? []).map((text) => parsePrefix(text ?? '')?.family);
-  return new Set(families.filter((family) => family !== undefined));
+  const known = new Set(families.filter((family) => family !== undefined));
+  return known.size === 0 ? new Set([4, 6]) : known;
 }
 
 function judgeDevices(config: SoundConfig, facts: GatewayFacts, problems: MeaningProblems): void {

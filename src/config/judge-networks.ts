@@ -16,6 +16,7 @@ import {
   prefixHasAddress,
   requirePrefix,
 } from '../net/prefix.ts';
+import { bridgeNameOf } from './bridge-name.ts';
 import { formatConfigPath } from './config-path.ts';
 import { quoted } from './config-problem.ts';
 import { type GatewayFacts, placed } from './gateway-facts.ts';
@@ -150,12 +151,41 @@ function judgeInterfaces(
     const found = `${quoted(later.value)}, which is \`${formatConfigPath(earlier.path)}\` already`;
     problems.add({ path: later.path, expected: 'an interface of its own', found });
   }
+  for (const { path } of interfaces.filter(({ value }) => value === 'lo')) {
+    const expected = "another interface than the machine's own loopback";
+    problems.add({ path, expected, found: quoted('lo') });
+  }
+  judgeBridges(config, interfaces, problems);
   const names = interfaces.map(({ value }) => value);
   for (const { name, path } of namedOf(config.dataplane?.interfaces, ['dataplane', 'interfaces'])) {
     if (names.includes(name)) continue;
     const expected = 'an interface that the config uses';
     const suggestion = suggest(name, names);
     problems.add({ path, expected, found: quoted(name), suggestion, atKey: true });
+  }
+}
+
+/** The bridge of several interfaces has a name that nothing else may have. */
+function judgeBridges(
+  config: SoundConfig,
+  interfaces: GatewayFacts['interfaces'],
+  problems: MeaningProblems,
+): void {
+  const bridges = namedOf(config.networks, ['networks'])
+    .filter(({ value }) => (value.interfaces ?? []).length > 1)
+    .map(({ name, path }) => ({ path, value: bridgeNameOf(name) }));
+  const taken = new Map(bridges.map(({ path, value }) => [value, path]));
+  for (const { path, value } of interfaces) {
+    const network = taken.get(value);
+    if (network === undefined) continue;
+    const owner = formatConfigPath(network);
+    const expected = `another interface: the bridge of \`${owner}\` has this name`;
+    problems.add({ path, expected, found: quoted(value) });
+  }
+  for (const { earlier, later } of repetitionsAmong(bridges, ({ value }) => value)) {
+    const owner = formatConfigPath(earlier.path);
+    const expected = `another name, since the bridge of \`${owner}\` has the same already`;
+    problems.add({ path: later.path, expected, found: quoted(later.value), atKey: true });
   }
 }
 

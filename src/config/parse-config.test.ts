@@ -40,7 +40,14 @@ test('what a file leaves out has its default', () => {
     networks: {},
     portForwards: [],
     api: { listen: ['127.0.0.1:8443'], tls: { mode: 'self-signed' }, trustedProxies: [] },
-    firewall: { rules: [], tables: {}, features: {}, devices: {}, schedules: {} },
+    firewall: {
+      rules: [],
+      tables: {},
+      features: {},
+      devices: {},
+      schedules: {},
+      foreignChanges: 'restore',
+    },
     dataplane: { fastPath: 'auto', interfaces: {} },
     paths: { state: '/var/lib/gatehouse', runtime: '/run/gatehouse' },
   });
@@ -309,6 +316,60 @@ test('a key that is no name is not suggested where a name is missing', () => {
     'gatehouse.yaml:55:5: firewall.schedules["\\u00a0homework"]: expected a name: a letter or _, ' +
       'then at most 31 letters, digits or _, found `\\u00a0homework`',
   ]);
+});
+
+test('rules match something: the WAN exists, and the protocol has the family of the addresses', () => {
+  const rule = (rest: string) =>
+    messagesIn(`version: 1\nfirewall: { rules: [{ name: x, action: drop, ${rest} }] }\n`);
+  assert.deepEqual(rule('from: wan, to: wan'), [
+    'gatehouse.yaml:2:52: firewall.rules[0].from: expected the name of a network, or one of ' +
+      '`any`, found `wan`, which the config does not have',
+    'gatehouse.yaml:2:61: firewall.rules[0].to: expected the name of a network, or one of ' +
+      '`gateway`, `any`, found `wan`, which the config does not have',
+  ]);
+  for (const [rest, found] of [
+    ['protocol: icmp, source: ["::1"]', 'source: expected addresses of the family of `icmp`'],
+    ['protocol: icmpv6, destination: [10.0.0.1]', 'destination: expected addresses of the family'],
+    [
+      'protocol: icmp, source: [10.0.0.1, "::1"], destination: ["::1"]',
+      'destination: expected addresses of the family of `icmp`',
+    ],
+  ] as const) {
+    assert.equal(rule(rest).length, 1, rest);
+    assert.ok(rule(rest)[0]?.includes(`firewall.rules[0].${found}`), rest);
+  }
+  assert.deepEqual(rule('protocol: icmp, source: [10.0.0.1, "::1"]'), []);
+  // What was objected to for its shape is there all the same.
+  const wan = 'version: 1\nwan: 5\nfirewall: { rules: [{ name: x, action: drop, from: wan }] }\n';
+  assert.deepEqual(placesIn(wan), ['2:6 wan']);
+});
+
+test('rules of the list and of all features together are at most ten thousand', () => {
+  const rules = (prefix: string, count: number) =>
+    Array.from({ length: count }, (_, index) => `{ name: ${prefix}${index}, action: drop }`);
+  const text = (count: number) =>
+    `version: 1\nfirewall:\n  rules: [${rules('r', count).join(', ')}]\n` +
+    `  features: { a: { rules: [${rules('a', 200).join(', ')}] } }\n`;
+  assert.deepEqual(messagesIn(text(9_800)), []);
+  assert.deepEqual(messagesIn(text(9_801)), [
+    'gatehouse.yaml:3:3: firewall: expected at most 10000 rules, those of features included, ' +
+      'found 10001',
+  ]);
+});
+
+test('the name of a bridge is no other interface, and two networks share none', () => {
+  const twoPorts = '[lan0, lan2]            # several are bridged';
+  const bridged = (other: string) =>
+    exampleConfig
+      .replace('[lan0]            # several are bridged', twoPorts)
+      .replace('lan1', other);
+  assert.deepEqual(messagesIn(bridged('lan1')), []);
+  assert.deepEqual(messagesIn(bridged('br-lan')), [
+    'gatehouse.yaml:15:18: networks.guests.interfaces[0]: expected another interface: the bridge ' +
+      'of `networks.lan` has this name, found `br-lan`',
+  ]);
+  assert.deepEqual(mistakesWith('[lan1]', '[br-lan]'), []);
+  assert.deepEqual(mistakesWith('[lan1]', '[lo]'), ['networks.guests.interfaces[0]: `lo`']);
 });
 
 test('features and devices name schedules that exist', () => {

@@ -1,4 +1,4 @@
-/** The firewall's section: rules, address tables, features, devices, schedules. */
+/** The firewall's section: rules, address tables, features, devices, schedules, foreign changes. */
 import {
   listOf,
   name,
@@ -146,6 +146,12 @@ export const firewallSchema = section(
     features: featuresSchema,
     devices: devicesSchema,
     schedules: schedulesSchema,
+    foreignChanges: oneOf(['restore', 'report'], {
+      description:
+        "What happens when somebody else changes Gatehouse's own nft table: its rules are put " +
+        'right, or the change is only reported.',
+      default: 'restore',
+    }),
   },
   { description: 'What may pass.', default: {} },
 );

@@ -1,0 +1,273 @@
+/**
+ * Packets for a gateway that stands between five interfaces: as facts for the judge, and as frames
+ * for the kernel.
+ */
+import assert from 'node:assert/strict';
+import type { PacketFacts } from '../../src/firewall/judge-packet.ts';
+import { MARK_MAPPED, MARK_REPLY } from '../../src/firewall/packet-mark.ts';
+import { formatIpAddress, requireIpAddress } from '../../src/net/ip-address.ts';
+import { type IpContent, type IpFrameOptions, ipPacket } from '../../src/testing/ip-frame.ts';
+
+export const gatewayMac = '02:00:00:00:00:aa';
+
+/** The gateway's interfaces, with its own addresses and a host behind each. */
+export const places = {
+  'br-lan': { own: ['10.77.0.1/24', '2001:db8:1::1/64'], hosts: ['10.77.0.9', '2001:db8:1::9'] },
+  guest0: { own: ['10.78.0.1/25', '2001:db8:4::1/64'], hosts: ['10.78.0.9', '2001:db8:4::9'] },
+  guest1: { own: ['10.78.0.129/25', '2001:db8:5::1/64'], hosts: ['10.78.0.200', '2001:db8:5::9'] },
+  dmz0: { own: ['10.79.0.1/24', '2001:db8:3::1/64'], hosts: ['10.79.0.80', '2001:db8:3::9'] },
+  wan0: { own: ['198.51.100.1/24', '2001:db8:2::1/64'], hosts: ['192.0.2.7', '2001:db8:f::7'] },
+} as const;
+export type PlaceName = keyof typeof places;
+export const placeNames = Object.keys(places) as PlaceName[];
+
+/** More addresses that rules of the models tell apart. */
+const moreHosts: Partial<Record<PlaceName, readonly string[]>> = {
+  'br-lan': ['10.77.0.66', '10.77.0.128', '2001:db8:1::66'],
+  dmz0: ['10.79.0.8', '10.79.0.9', '10.79.0.11', '10.79.0.12', '10.79.0.81', '10.79.0.82'],
+  wan0: ['198.51.100.254', '203.0.113.80', '198.51.0.0', '198.51.0.1', '198.51.0.99'],
+};
+/** Sources on the WAN that prerouting refuses there, and that no routing judges before. */
+export const martians = ['10.77.0.9', '10.1.2.3', '127.0.0.1', '0.0.0.0', '240.0.0.1', 'fd00::1'];
+export const ports = [
+  1, 22, 25, 53, 67, 80, 81, 443, 500, 501, 547, 8_000, 8_020, 8_021, 8_443, 51_820,
+];
+
+/** By IPv4's type of service and IPv6's traffic class, which nothing else here reads. */
+export const markOfClass = {
+  32: MARK_REPLY,
+  64: MARK_MAPPED,
+  96: MARK_REPLY | MARK_MAPPED,
+} as const;
+export const trafficClasses = [0, 0, 0, 0x20, 0x40, 0x60] as const;
+/** What was sent: the facts but for conntrack's opinion, and the frame. */
+export interface Sent {
+  readonly facts: Omit<PacketFacts, 'connection'>;
+  readonly frame: IpFrameOptions;
+}
+
+export type Random = () => number;
+
+export function pick<T>(random: Random, values: readonly T[]): T {
+  const value = values[Math.floor(random() * values.length)];
+  assert.notEqual(value, undefined);
+  return value as T;
+}
+
+function hostsOf(place: PlaceName, family: 4 | 6): string[] {
+  const all = [...places[place].hosts, ...(moreHosts[place] ?? [])];
+  return all.filter((address) => address.includes(':') === (family === 6));
+}
+
+export function anyPacket(random: Random): Sent {
+  const family = pick(random, [4, 4, 6] as const);
+  const from = pick(random, placeNames);
+  const isForwarded = random() < 0.55;
+  const to = pick(random, placeNames);
+  const isMartian = from === 'wan0' && random() < 0.15;
+  const martian = martians.filter((address) => address.includes(':') === (family === 6));
+  const isLinkLocal = family === 6 && !isForwarded && random() < 0.3;
+  const source = isLinkLocal
+    ? 'fe80::9'
+    : pick(random, isMartian ? martian : hostsOf(from, family));
+  const own = pick(random, [from, to]);
+  const destination = isForwarded
+    ? pick(random, hostsOf(to, family))
+    : (places[own].own[family === 4 ? 0 : 1].split('/')[0] ?? '');
+  return packetOf({
+    from,
+    ...(isForwarded ? { to } : {}),
+    source,
+    destination,
+    content: anyContent(random, family),
+    hopLimit: pick(random, [2, 64, 255, 255]),
+    trafficClass: pick(random, trafficClasses),
+  });
+}
+
+function anyContent(random: Random, family: 4 | 6): IpContent {
+  const protocol = pick(random, [
+    ...(['tcp', 'tcp', 'tcp', 'udp', 'udp', 'sctp', 'icmp', 'icmpv6', 'icmpv6'] as const),
+    ...(['esp', 'ah', 'gre', 'other'] as const),
+  ]);
+  const isNative = protocol !== 'icmp' || family === 4;
+  const sourcePort = pick(random, [40_000 + Math.floor(random() * 20_000), 67, 547, 443]);
+  const destinationPort = pick(random, [...ports, 68, 546]);
+  if (protocol === 'tcp') {
+    const flags = pick(random, [2, 2, 2, 2, 16, 4, 18]);
+    return { protocol, flags, sourcePort, destinationPort };
+  }
+  if (protocol === 'udp' || protocol === 'sctp') return { protocol, sourcePort, destinationPort };
+  if (protocol === 'icmp' && isNative) {
+    return { protocol, type: pick(random, [0, 3, 8, 8, 8, 11, 12, 13]) };
+  }
+  // The other family's protocol is none of its own.
+  if (protocol === 'icmp' || (protocol === 'icmpv6' && family === 4))
+    return { protocol, type: 128 };
+  if (protocol === 'icmpv6') {
+    return { protocol, type: pick(random, [1, 2, 3, 4, 128, 128, 129, 135, 136, 134]) };
+  }
+  return { protocol };
+}
+
+interface PacketParts {
+  readonly from: PlaceName;
+  readonly to?: PlaceName;
+  readonly source: string;
+  readonly destination: string;
+  readonly content: IpContent;
+  readonly hopLimit: number;
+  readonly trafficClass: number;
+  readonly group?: string;
+}
+
+function packetOf(parts: PacketParts): Sent {
+  const { from, to, content, hopLimit, trafficClass, group } = parts;
+  const source = requireIpAddress(parts.source);
+  const destination = requireIpAddress(parts.destination);
+  const mark = markOfClass[trafficClass as keyof typeof markOfClass] ?? 0;
+  return {
+    facts: {
+      inputInterface: from,
+      ...(to === undefined ? {} : { outputInterface: to }),
+      toThisHost: to === undefined,
+      ...(group === undefined ? {} : { toGroup: true }),
+      source,
+      destination,
+      protocol: content.protocol,
+      hopLimit,
+      mark,
+      ...('sourcePort' in content
+        ? { sourcePort: content.sourcePort, destinationPort: content.destinationPort }
+        : {}),
+      ...('type' in content ? { icmpType: content.type } : {}),
+    },
+    frame: {
+      destinationMac: group ?? gatewayMac,
+      source,
+      destination,
+      hopLimit,
+      trafficClass,
+      content,
+    },
+  };
+}
+
+/** What the other end says to a packet that was forwarded: an answer, or an error about it. */
+export function answerTo(
+  { facts, frame }: Sent,
+  { isError, trafficClass }: { readonly isError: boolean; readonly trafficClass: number },
+): Sent | undefined {
+  const from = facts.outputInterface as PlaceName | undefined;
+  if (from === undefined) return undefined;
+  const family = facts.source.family;
+  const answer = isError
+    ? ({
+        protocol: family === 4 ? 'icmp' : 'icmpv6',
+        type: family === 4 ? 3 : 1,
+        quoted: ipPacket(frame),
+      } as const)
+    : contentOfAnswer(frame.content);
+  if (answer === undefined) return undefined;
+  return packetOf({
+    from,
+    to: facts.inputInterface as PlaceName,
+    source: formatIpAddress(facts.destination),
+    destination: formatIpAddress(facts.source),
+    content: answer,
+    hopLimit: 64,
+    trafficClass,
+  });
+}
+
+function contentOfAnswer(content: IpContent): IpContent | undefined {
+  if ('sourcePort' in content) {
+    const { sourcePort, destinationPort } = content;
+    const turned = { sourcePort: destinationPort, destinationPort: sourcePort };
+    if (content.protocol !== 'tcp') return { ...content, ...turned };
+    return content.flags === 2 ? { ...content, ...turned, flags: 18 } : undefined;
+  }
+  if (content.protocol === 'icmp') return content.type === 8 ? { ...content, type: 0 } : undefined;
+  if (content.protocol === 'icmpv6') {
+    return content.type === 128 ? { ...content, type: 129 } : undefined;
+  }
+  return content;
+}
+
+const everybody = 'ff:ff:ff:ff:ff:ff';
+/** What is said to all: DHCP, and the first words of IPv6. */
+export const groupPackets: readonly Sent[] = [
+  ...(['br-lan', 'guest1', 'dmz0', 'wan0'] as const).map((from) =>
+    packetOf({
+      from,
+      source: '0.0.0.0',
+      destination: '255.255.255.255',
+      content: { protocol: 'udp', sourcePort: 68, destinationPort: 67 },
+      hopLimit: 64,
+      trafficClass: 0,
+      group: everybody,
+    }),
+  ),
+  packetOf({
+    from: 'wan0',
+    source: '198.51.100.254',
+    destination: '255.255.255.255',
+    content: { protocol: 'udp', sourcePort: 67, destinationPort: 68 },
+    hopLimit: 64,
+    trafficClass: 0,
+    group: everybody,
+  }),
+  ...[130, 131, 132, 133, 134, 143].map((type) =>
+    packetOf({
+      from: 'br-lan',
+      source: 'fe80::9',
+      destination: 'ff02::1',
+      content: { protocol: 'icmpv6', type },
+      hopLimit: type === 133 || type === 134 ? 255 : 1,
+      trafficClass: 0,
+      group: '33:33:00:00:00:01',
+    }),
+  ),
+];
+
+export function toPort(
+  protocol: 'tcp' | 'udp' | 'sctp',
+  destinationPort: number,
+  sourcePort = 50_000,
+) {
+  return { protocol, ...(protocol === 'tcp' ? { flags: 2 } : {}), sourcePort, destinationPort };
+}
+
+/** Aimed at those rules of the home that chance finds seldom. */
+export const homePackets: readonly Sent[] = [
+  aimed('br-lan', '10.77.0.66', 'wan0', '192.0.2.7', toPort('tcp', 80)),
+  aimed('br-lan', '2001:db8:1::66', 'wan0', '2001:db8:f::7', toPort('udp', 80)),
+  aimed('wan0', '192.0.2.7', 'dmz0', '10.79.0.80', toPort('tcp', 8_020)),
+  aimed('guest0', '10.78.0.9', 'wan0', '192.0.2.7', toPort('tcp', 443)),
+  aimed('guest1', '10.78.0.200', 'wan0', '192.0.2.7', toPort('udp', 500)),
+  aimed('guest0', '10.78.0.9', 'wan0', '192.0.2.7', toPort('tcp', 25)),
+  aimed('wan0', '2001:db8:f::7', 'dmz0', '2001:db8:3::9', { protocol: 'icmpv6', type: 128 }),
+  aimed('wan0', '192.0.2.7', undefined, '198.51.100.1', toPort('udp', 51_820)),
+  aimed('br-lan', '10.77.0.128', undefined, '10.77.0.1', toPort('udp', 53)),
+  aimed('br-lan', '2001:db8:1::9', undefined, '2001:db8:1::1', toPort('tcp', 22)),
+  aimed('br-lan', '10.77.0.9', undefined, '10.77.0.1', toPort('tcp', 22)),
+  aimed('br-lan', '10.77.0.9', undefined, '10.77.0.1', toPort('tcp', 8_443)),
+  aimed('wan0', 'fe80::9', undefined, '2001:db8:2::1', toPort('udp', 546, 547)),
+  aimed('wan0', '192.0.2.7', undefined, '198.51.100.1', { protocol: 'icmp', type: 8 }),
+  // Again: it belongs to what the gateway has answered.
+  aimed('wan0', '192.0.2.7', undefined, '198.51.100.1', { protocol: 'icmp', type: 8 }),
+  aimed('br-lan', 'fe80::9', undefined, '2001:db8:1::1', { protocol: 'icmpv6', type: 128 }),
+  aimed('wan0', 'fd00::1', undefined, '2001:db8:2::1', toPort('tcp', 22)),
+];
+
+export function aimed(
+  from: PlaceName,
+  source: string,
+  to: PlaceName | undefined,
+  destination: string,
+  content: object,
+): Sent {
+  const target = to === undefined ? {} : { to };
+  const rest = { hopLimit: 64, trafficClass: 0, content: content as IpContent };
+  return packetOf({ from, source, ...target, destination, ...rest });
+}
