@@ -5,12 +5,14 @@
  * differ from machine to machine and from minute to minute. docs/performance.md keeps the tables.
  */
 import { benchBridge } from './bridge.ts';
+import { benchChange } from './change.ts';
 import { benchLab } from './lab.ts';
 import { benchNft } from './nft.ts';
 import { type BenchRow, formatTable } from './table.ts';
 
 const benches: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   bridge: benchBridge,
+  change: benchChange,
   lab: benchLab,
   nft: benchNft,
 };

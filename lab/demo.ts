@@ -4,6 +4,7 @@
  * talk to the internet. The product's API answers on loopback. Ctrl-C takes all of it away.
  */
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -58,10 +59,10 @@ async function runIn(
 ): Promise<void> {
   const { front, signal, print } = options;
   const gateway = lab.host('gateway');
-  const socketPath = join(lab.directory, 'api.sock');
+  const configFile = writeConfig(lab.directory);
   signal.throwIfAborted();
-  const product = await startProduct(gateway, socketPath);
-  front.forwardTo(socketPath);
+  const product = await startProduct(gateway, configFile);
+  front.forwardTo(join(lab.directory, 'run/api.sock'));
   signal.throwIfAborted();
   await startDhcpServer(lab, gateway);
   signal.throwIfAborted();
@@ -69,7 +70,7 @@ async function runIn(
   const joining = ['laptop', 'phone'].map((name) => joinLan(lab.host(name), signal));
   const machines = await Promise.all(joining);
   signal.throwIfAborted();
-  print(welcome(lab, machines, front.url));
+  print(welcome({ lab, machines, configFile, url: front.url }));
   const exit = await product.exited;
   const how = exit.signal ?? `code ${exit.code}`;
   throw new Error(`gatehouse ended by itself (${how}): ${product.output().stderr}`);
@@ -152,10 +153,44 @@ class Front {
   }
 }
 
-async function startProduct(gateway: LabHost, socketPath: string): Promise<RunningProcess> {
-  const interfaces = ['--interface', 'wan0', '--interface', 'br-lan'];
-  const listen = ['--listen', `unix:${socketPath}`];
-  const product = gateway.spawn([gatehouse, 'run', ...interfaces, ...listen]);
+/** The config of the home's gateway, as its owner would write it. */
+function writeConfig(folder: string): string {
+  const path = join(folder, 'gatehouse.yaml');
+  writeFileSync(
+    path,
+    `version: 1
+
+wan:
+  interface: wan0
+  address: 198.51.100.1/24
+  gateway: 198.51.100.254
+
+networks:
+  lan:
+    interfaces: [lan0, lan1]        # bridged as br-lan
+    address: 10.77.0.1/24
+    dhcp: { range: 10.77.0.100-10.77.0.199, lease: 12h }
+
+firewall:
+  rules:
+    - name: no_mail_from_inside
+      action: reject
+      from: lan
+      to: wan
+      protocol: tcp
+      ports: [25]
+      comment: only the provider's relay sends mail
+
+paths:
+  state: ${folder}/state
+  runtime: ${folder}/run
+`,
+  );
+  return path;
+}
+
+async function startProduct(gateway: LabHost, configFile: string): Promise<RunningProcess> {
+  const product = gateway.spawn([gatehouse, 'run', '--config', configFile]);
   await product.waitForOutput(/API on/, READY_TIMEOUT_MS);
   return product;
 }
@@ -194,7 +229,13 @@ function machineOf(host: LabHost, address: string): Machine {
   return { name: host.name, address, namespacePath: host.namespacePath };
 }
 
-function welcome(lab: Lab, machines: readonly Machine[], url: string): string {
+function welcome(options: {
+  lab: Lab;
+  machines: readonly Machine[];
+  configFile: string;
+  url: string;
+}): string {
+  const { lab, machines, configFile, url } = options;
   const hosts = [
     machineOf(lab.host('internet'), REMOTE_ADDRESS),
     machineOf(lab.host('gateway'), '198.51.100.1, 10.77.0.1'),
@@ -212,6 +253,13 @@ Played by Debian's packages until Gatehouse does it itself: DHCP (udhcpd), NAT (
 Gatehouse:  ${url}/                   who answers
             ${url}/inspection/stats   packets and bytes by protocol
 Log in:     no account is needed yet; only this machine can reach it.
+
+Its config is ${configFile}. Edit it, and:
+  export GATEHOUSE_CONFIG=${configFile}
+  bin/gatehouse status              how it does
+  bin/gatehouse diff                what your edit changes, down to the rules
+  bin/gatehouse apply               puts it in force for a minute
+  bin/gatehouse confirm             keeps it; otherwise it is rolled back
 
 Ctrl-C ends it and leaves nothing behind.
 `;

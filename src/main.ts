@@ -1,194 +1,104 @@
 /**
- * The composition root: the only file that knows every concrete class. It reads the command line,
- * joins kernel programs, counters and HTTP interface, and takes all of it down again.
+ * The composition root: the only file that knows every concrete class. It reads the command line
+ * and gives each verb, and each role process, what it acts by. Each process loads only what it
+ * needs: a role without rights has no use for the core's code, and a verb is to answer at once.
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { protocolCountersObject } from './abi/protocol-counters.generated.ts';
-import { type ApiSources, createApiServer } from './api/server.ts';
-import { removeDeadSocket, startListening } from './api/server-listening.ts';
-import {
-  type ListenAddress,
-  parseCommandLine,
-  type RunCommand,
-  UsageError,
-  usage,
-} from './cli/arguments.ts';
-import { Supervision } from './gateway/supervision.ts';
-import { attachedTcProgramId, attachTc, type TcAttachment } from './linux/attach.ts';
-import { type BpfObject, loadBpfObject } from './linux/bpf-object.ts';
-import {
-  claimInterface,
-  isInterfacePresent,
-  type NamedInterface,
-} from './linux/interface-claim.ts';
-import { interfaceIndex } from './linux/libc.ts';
-import { dieWithParent, dropPrivileges } from './linux/privileges.ts';
-import { type CoreConnection, connectToCore } from './linux/role-process.ts';
-import { RoleSupervisor } from './linux/role-supervisor.ts';
-import { connectServiceNotifier, type ServiceNotifier } from './linux/service-notifier.ts';
-import type { CoreMessage, RoleMessage } from './messages/role-messages.ts';
-import { protocolCounts } from './traffic/protocol-counts.ts';
+import type { ApiSources } from './api/server.ts';
+import { parseCommandLine, UsageError } from './cli/arguments.ts';
+import type { CliWorld } from './cli/world.ts';
+import type { CoreConnection } from './linux/role-process.ts';
 
 const EXIT_FAILURE = 1;
-const EXIT_USAGE = 2;
 
 const { version } = JSON.parse(
   readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
 ) as { version: string };
 
-async function main(words: readonly string[]): Promise<void> {
-  const command = parseCommandLine(words);
-  switch (command.verb) {
-    case 'help':
-      process.stdout.write(usage);
-      return;
-    case 'version':
-      process.stdout.write(`gatehouse ${version}\n`);
-      return;
-    case 'run':
-      await run(command);
-      return;
-    case 'role':
-      await runApiRole();
-  }
-}
+/** This program again, for the processes that the core starts. */
+const node = [process.execPath, '--disable-warning=ExperimentalWarning'] as const;
+const program = [...node, fileURLToPath(import.meta.url)] as const;
 
-/** Runs until SIGINT or SIGTERM, then takes down all that it put up, in reverse. */
-async function run({ interfaces, listen, user }: RunCommand): Promise<void> {
-  const ended = nextEndSignal();
-  const undoing: (() => void | Promise<void>)[] = [];
-  const errors: unknown[] = [];
+async function main(words: readonly string[]): Promise<number> {
+  // Not for people: how the core starts its own processes.
+  if (words[0] === 'role') return runRole(words.slice(1));
   try {
-    const manager = connectServiceNotifier(process.env);
-    const places = interfaces.map((name) => ({ name, index: interfaceIndex(name) }));
-    for (const place of places) undoing.push(claimInterface(place));
-    const object = loadBpfObject(protocolCountersObject, adoption(places));
-    undoing.push(() => object.close());
-    for (const place of places) attachCounters(object, place, undoing);
-    const api = superviseApi({
-      answer: (question) => answer(question, object, places),
-      listen,
-      user,
-    });
-    undoing.push(() => api.stop());
-    const address = await Promise.race([api.address, ended]);
-    if (address !== undefined) {
-      process.stdout.write(`counting on ${interfaces.join(', ')}; API on ${address}\n`);
-      undoing.push(announce(manager));
-    }
-    await ended;
-  } catch (error) {
-    errors.push(error);
-  }
-  // One that fails keeps none of the others up.
-  for (const undo of undoing.reverse()) {
-    try {
-      await undo();
-    } catch (error) {
-      errors.push(error);
-    }
-  }
-  if (errors.length > 1) throw new AggregateError(errors, errors.map(messageOf).join('; '));
-  if (errors.length > 0) throw errors[0];
-}
-
-/** Tells systemd that we are ready and, as often as it asks for, that we live. */
-function announce(manager: ServiceNotifier): () => void {
-  manager.notify('READY=1');
-  const { watchdogEveryMs } = manager;
-  const feed = () => manager.notify('WATCHDOG=1');
-  const timer = watchdogEveryMs === undefined ? undefined : setInterval(feed, watchdogEveryMs);
-  return () => {
-    clearInterval(timer);
-    manager.notify('STOPPING=1');
-  };
-}
-
-interface ApiRole {
-  /** Where it answers, when it does so for the first time. */
-  readonly address: Promise<string>;
-  stop(): Promise<void>;
-}
-
-/** Keeps the api role running. It fails as a whole only if the first process never gets ready. */
-function superviseApi(options: {
-  readonly answer: (question: RoleMessage) => CoreMessage | undefined;
-  readonly listen: ListenAddress;
-  readonly user: string;
-}): ApiRole {
-  const { answer, listen, user } = options;
-  const first = Promise.withResolvers<string>();
-  let isReady = false;
-  const node = [process.execPath, '--disable-warning=ExperimentalWarning'] as const;
-  const supervisor = new RoleSupervisor({
-    supervision: new Supervision(['api']),
-    now: () => performance.now(),
-    roles: {
-      api: {
-        argv: [...node, fileURLToPath(import.meta.url), 'role', 'api'],
-        begin: { kind: 'begin', version, user, listen },
-        answer,
-      },
-    },
-    onReady: (_role, address) => {
-      isReady = true;
-      first.resolve(address);
-    },
-    onStatus: (statuses) => {
-      for (const { role, phase, lastExit } of statuses) {
-        if (phase !== 'waiting' || lastExit === undefined) continue;
-        if (isReady) report(`role ${role} ended (${lastExit}) and is started again`);
-        else first.reject(new Error(lastExit));
+    const { withSshConnection } = await import('./linux/ssh-connection.ts');
+    const environment = withSshConnection(process.env);
+    const command = parseCommandLine(words, environment);
+    switch (command.verb) {
+      case 'run':
+        return await run(command.config, command.user);
+      case 'demo':
+        return runDemo(command.port);
+      default: {
+        const { runVerb } = await import('./cli/run-verb.ts');
+        return await runVerb(command, await openWorld(environment));
       }
-    },
-    report,
-  });
-  supervisor.start();
-  const stop = async (): Promise<void> => {
-    await supervisor.stop();
-    // The role could not: it had no right to the folder any more.
-    if (isReady && 'path' in listen) await removeDeadSocket(listen.path);
-  };
-  return { address: first.promise, stop };
+    }
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    const { tellUsageError } = await import('./cli/run-verb.ts');
+    return tellUsageError(error, { print, complain, isTerminal });
+  }
 }
 
-/** The core's side of the api role: what it may know. */
-function answer(
-  question: RoleMessage,
-  object: BpfObject<typeof protocolCountersObject>,
-  places: readonly NamedInterface[],
-): CoreMessage | undefined {
-  if (question.kind !== 'get-protocol-counts') return undefined;
-  const names = new Map(places.map(({ name, index }) => [index, name]));
-  const counts = protocolCounts(object.maps.protocolCounters.entries(), names);
-  const uncounted = object.maps.uncountedPackets.lookup(0) ?? [];
-  return {
-    kind: 'protocol-counts',
-    id: question.id,
-    counts: counts.map((row) => ({
-      ...row,
-      packets: row.packets.toString(),
-      bytes: row.bytes.toString(),
-    })),
-    uncountedPackets: uncounted.reduce((sum, count) => sum + count, 0n).toString(),
-  };
+async function run(configFile: string, user: string): Promise<number> {
+  const { runCore } = await import('./linux/core/core-process.ts');
+  const onApiReady = (addresses: readonly string[]) => print(`API on ${addresses.join(', ')}\n`);
+  await runCore({ program, version, configFile, user, log: report, onApiReady }, print);
+  return 0;
 }
 
-/** The api role: binds its address as root, then has no rights but to ask the core. */
+/** Becomes the demo, which is no part of the program and knows it only from outside. */
+function runDemo(port: number): never {
+  // check-ignore layers: a program of its own, which is started and not imported
+  const script = fileURLToPath(new URL('../lab/demo.ts', import.meta.url));
+  process.execve?.(node[0], [...node, script, '--port', `${port}`], process.env);
+  throw new Error(`cannot become ${script}`);
+}
+
+async function runRole([role, ...words]: readonly string[]): Promise<number> {
+  if (role === 'api') {
+    await runApiRole();
+    return 0;
+  }
+  if (role === 'rollback-guard') {
+    const [configFile, stateFolder] = words;
+    if (configFile !== undefined && stateFolder !== undefined) {
+      const { guardChange } = await import('./linux/core/rollback-guard.ts');
+      await guardChange({ configFile, stateFolder }, report);
+      return 0;
+    }
+  }
+  throw new Error('there is no such role');
+}
+
+/** The api role: binds its addresses as root, then has no rights but to ask the core. */
 async function runApiRole(): Promise<void> {
   // Ctrl-C reaches the whole group of processes; the core decides what ends.
   process.on('SIGINT', () => {});
   const parentId = process.ppid;
+  const [{ connectToCore }, { dieWithParent, dropPrivileges }, server, listening] =
+    await Promise.all([
+      import('./linux/role-process.ts'),
+      import('./linux/privileges.ts'),
+      import('./api/server.ts'),
+      import('./api/server-listening.ts'),
+    ]);
   const core = await connectToCore(() => process.exit());
   try {
-    const server = createApiServer(apiSources(core), {
-      reportError: (error) => core.send({ kind: 'log', text: error.message.slice(0, 4_096) }),
-    });
-    const { address } = await startListening(server, core.begin.listen);
+    const addresses: string[] = [];
+    for (const place of core.begin.listen) {
+      const http = server.createApiServer(apiSources(core), {
+        reportError: (error) => core.send({ kind: 'log', text: error.message.slice(0, 4_096) }),
+      });
+      addresses.push((await listening.startListening(http, place)).address);
+    }
     dropPrivileges(core.begin.user);
     dieWithParent(parentId);
-    core.send({ kind: 'ready', address });
+    core.send({ kind: 'ready', addresses });
   } catch (error) {
     core.fail(messageOf(error));
   }
@@ -211,62 +121,67 @@ function apiSources(core: CoreConnection): ApiSources {
   };
 }
 
-/** What a killed instance left attached goes on counting in the same maps. */
-function adoption(places: readonly NamedInterface[]): { adoptMapsOf?: number } {
-  const ids = places.map(({ name }) => attachedTcProgramId({ interface: name }, 'ingress'));
-  const id = ids.find((candidate) => candidate !== undefined);
-  return id === undefined ? {} : { adoptMapsOf: id };
+async function openWorld(environment: NodeJS.ProcessEnv): Promise<CliWorld> {
+  const { authorOf, readTextFile, writeNewTextFile } = await import('./linux/console.ts');
+  const backups = { version, schema: 0, now: () => new Date() };
+  return {
+    version,
+    print,
+    complain,
+    environment,
+    author: authorOf(environment),
+    isTerminal,
+    readFile: readTextFile,
+    writeNewFile: writeNewTextFile,
+    connect: async (runtimeFolder) => {
+      const { connectToControl } = await import('./linux/core/control-client.ts');
+      return connectToControl(runtimeFolder);
+    },
+    checkRuleset: async (document) => {
+      if (process.geteuid?.() !== 0) return undefined;
+      const result = await (await import('./linux/nft.ts')).openNft().check(document);
+      return !result.success && result.reason === 'missing' ? undefined : result;
+    },
+    examineMachine: async (paths) => {
+      return (await import('./linux/examine-machine.ts')).examineMachine(paths);
+    },
+    proposeConfig: async () => (await import('./linux/propose-config.ts')).proposeConfig(),
+    loadSafeRuleset: async (options) => {
+      return (await import('./linux/core/load-safe-ruleset.ts')).loadSafeRuleset(options);
+    },
+    makeBackup: async (options) => {
+      return (await import('./linux/backup/make-backup.ts')).makeBackup(options, backups);
+    },
+    restoreBackup: async (options) => {
+      return (await import('./linux/backup/restore-backup.ts')).restoreBackup(options, backups);
+    },
+  };
 }
 
-/** The handlers stay, so that a second signal does not end the process while it takes down. */
-function nextEndSignal(): Promise<void> {
-  return new Promise((resolve) => {
-    process.on('SIGINT', () => resolve());
-    process.on('SIGTERM', () => resolve());
-  });
+const isTerminal = process.stdout.isTTY === true;
+
+function print(text: string): void {
+  process.stdout.write(text);
 }
 
-/** Adds to `undoing` one by one, so that the caller can undo what stood before a failure. */
-function attachCounters(
-  object: BpfObject<typeof protocolCountersObject>,
-  place: NamedInterface,
-  undoing: (() => void | Promise<void>)[],
-): void {
-  const { countProtocolsTcIngress, countProtocolsTcEgress } = object.programs;
-  for (const [program, direction] of [
-    [countProtocolsTcIngress, 'ingress'],
-    [countProtocolsTcEgress, 'egress'],
-  ] as const) {
-    const attachment = attachTc(program, { interface: place.name }, direction);
-    undoing.push(() => detach(attachment, place));
-  }
-}
-
-/** What was attached to an interface that has gone went with it. */
-function detach(attachment: TcAttachment, { index }: NamedInterface): void {
-  try {
-    attachment.detach();
-  } catch (error) {
-    if (isInterfacePresent(index)) throw error;
-  }
+function complain(text: string): void {
+  process.stderr.write(text);
 }
 
 function report(error: unknown): void {
-  process.stderr.write(`gatehouse: ${messageOf(error)}\n`);
+  complain(`gatehouse: ${messageOf(error)}\n`);
 }
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-// Nobody reads what we print any more: no reason to end, and none to leave programs attached.
+// Nobody reads what we print any more: no reason to end, and none to leave things half done.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 
 try {
-  await main(process.argv.slice(2));
+  process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   report(error);
-  const isUsage = error instanceof UsageError;
-  if (isUsage) process.stderr.write(`\n${usage}`);
-  process.exitCode = isUsage ? EXIT_USAGE : EXIT_FAILURE;
+  process.exitCode = EXIT_FAILURE;
 }

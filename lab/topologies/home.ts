@@ -8,7 +8,7 @@
  * ```
  *
  * Laptop and phone have no address: they get it by DHCP. The internet knows no way to 10.77.0.0/24,
- * so only what the gateway translates comes back.
+ * so only what the gateway translates comes back. It forwards once Gatehouse lets it.
  */
 import type { Topology } from '../topology.ts';
 
@@ -26,7 +26,6 @@ export const homeTopology: Topology = {
       addresses: { wan0: ['198.51.100.1/24'], 'br-lan': ['10.77.0.1/24'] },
       bridges: { 'br-lan': ['lan0', 'lan1'] },
       routes: [{ to: 'default', via: '198.51.100.254' }],
-      sysctls: { 'net.ipv4.ip_forward': '1' },
     },
     laptop: {},
     phone: {},

@@ -1,141 +1,301 @@
 /** What a person typed, as a value. Pure: printing and exiting is the caller's. */
-import { parseArgs } from 'node:util';
+import { quoted } from '../config/config-problem.ts';
+import { suggest } from '../config/suggest.ts';
+import { REVISIONS_PER_ANSWER_MAX } from '../messages/control-messages.ts';
+import { parseDuration } from '../net/duration.ts';
+import { type AccessPath, parseAccess, parseSshConnection } from './access-path.ts';
+import { CommandWords } from './command-words.ts';
+import { UsageError } from './usage-error.ts';
+import {
+  CONFIG_FILE_DEFAULT,
+  CONFIG_FILE_VARIABLE,
+  DEMO_PORT_DEFAULT,
+  findVerb,
+  HISTORY_LIMIT_DEFAULT,
+  shells,
+  USER_DEFAULT,
+  type VerbName,
+  verbs,
+  WINDOW_DEFAULT,
+} from './verbs.ts';
 
-/** A Unix socket, or a port of loopback. */
-export type ListenAddress =
-  | { readonly path: string }
-  | { readonly host: string; readonly port: number };
+export { UsageError };
 
-export interface RunCommand {
-  readonly verb: 'run';
-  readonly interfaces: readonly string[];
-  readonly listen: ListenAddress;
-  /** The account that processes without privileges run as. */
-  readonly user: string;
+/** Of every command. */
+export interface Instance {
+  /** Path of the config file. */
+  readonly config: string;
+  /** Instead of the config's `paths.runtime`. */
+  readonly runtime?: string;
+  /** How the words named the instance, to be repeated in commands that are proposed. */
+  readonly instanceWords: readonly string[];
+  /** One JSON document instead of text. */
+  readonly json: boolean;
 }
 
-export type CliCommand =
-  | RunCommand
-  /** How the core starts its role processes; not for people. */
-  | { readonly verb: 'role'; readonly role: 'api' }
-  | { readonly verb: 'help' }
-  | { readonly verb: 'version' };
-
-/** The words cannot be understood; the message says which and what would be. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError';
+/** How a change is made. */
+export interface ChangeTerms {
+  readonly windowMs: number;
+  readonly forced: boolean;
+  readonly access?: AccessPath;
 }
 
-export const usage = `Usage:
-  gatehouse run --interface NAME [--interface NAME …] [--listen ADDRESS] [--user ACCOUNT]
-      Counts packets by protocol on the interfaces until it is ended by Ctrl-C or SIGTERM, and
-      answers on ADDRESS: unix:/path/of/socket, or HOST:PORT on loopback
-      (default 127.0.0.1:8080). Needs root; what answers runs as ACCOUNT (default gatehouse).
-  gatehouse version
-  gatehouse help
-`;
+export type Shell = (typeof shells)[number];
 
-/** Linux holds the name in 16 bytes, the terminating zero included (IFNAMSIZ). */
-const INTERFACE_NAME_LENGTH_MAX = 15;
-/** More interfaces than a gateway has; their counters fit the kernel's table. */
-const INTERFACE_COUNT_MAX = 7;
-/** sun_path holds 108 bytes with the terminating zero; while it is made its name is 9 longer. */
-const SOCKET_PATH_BYTES_MAX = 98;
+/** `file` is a path, or `-` for standard input or output. */
+interface OwnParts {
+  /** `user`: the account that processes without privileges run as. */
+  run: { readonly user: string };
+  /** A TCP port of 127.0.0.1; 0 takes a free one. */
+  demo: { readonly port: number };
+  status: object;
+  doctor: object;
+  init: { readonly output: string };
+  check: { readonly file: string };
+  diff: { readonly file: string };
+  /** `planned`: the file of a config; absent: what is in force. */
+  rules: { readonly planned?: string };
+  apply: { readonly source: { readonly file: string } | { readonly revision: number } } & {
+    readonly terms: ChangeTerms;
+  };
+  confirm: { readonly changeId?: string };
+  rollback: { readonly changeId?: string } & {
+    readonly to?: { readonly revision: number; readonly terms: ChangeTerms };
+  };
+  history: { readonly revision?: number; readonly limit: number };
+  safe: { readonly on: boolean };
+  backup: { readonly file: string; readonly passphraseFile?: string };
+  restore: { readonly file: string; readonly passphraseFile?: string };
+  completion: { readonly shellName: Shell };
+  version: object;
+  help: { readonly topic?: VerbName };
+}
 
-/** @throws UsageError */
-export function parseCommandLine(words: readonly string[]): CliCommand {
-  const [verb, ...rest] = words;
+export type CommandOf<Verb extends VerbName> = { readonly verb: Verb } & Instance & OwnParts[Verb];
+export type CliCommand = { [Verb in VerbName]: CommandOf<Verb> }[VerbName];
+export type RunCommand = CommandOf<'run'>;
+export type DemoCommand = CommandOf<'demo'>;
+
+/** Of the process: $GATEHOUSE_CONFIG and $SSH_CONNECTION are looked at. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** @throws UsageError and nothing else, whatever the words are */
+export function parseCommandLine(
+  words: readonly string[],
+  environment: Environment = process.env,
+): CliCommand {
+  try {
+    return parse(words, environment);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    throw new UsageError(error.message, { verb: error.verb, wantsJson: asksForJson(words) });
+  }
+}
+
+/** Also of words that cannot be understood. */
+function asksForJson(words: readonly string[]): boolean {
+  const end = words.indexOf('--');
+  return (end < 0 ? words : words.slice(0, end)).includes('--json');
+}
+
+function parse(words: readonly string[], environment: Environment): CliCommand {
+  const given = new CommandWords(words);
+  const instance = instanceOf(given, environment);
+  const { verb } = given;
+  if (verb === undefined) {
+    const isVersion = given.has('version');
+    return isVersion ? { verb: 'version', ...instance } : { verb: 'help', ...instance };
+  }
+  if (given.has('help')) return { verb: 'help', topic: verb.name, ...instance };
+  if (given.has('version')) throw given.fail('--version stands without a verb');
+  if (verb.positional?.required === true && given.positional === undefined) {
+    throw given.fail(`${verb.name} needs a ${verb.positional.name}`);
+  }
+  return commandFor(verb.name, { given, instance, environment });
+}
+
+function instanceOf(given: CommandWords, environment: Environment): Instance {
+  const config = given.text('config');
+  // It is looked at more than once.
+  if (config === '-') throw given.fail('--config takes no standard input: it needs a file');
+  const runtime = given.text('runtime');
+  const fromEnvironment = environment[CONFIG_FILE_VARIABLE] ?? '';
+  return {
+    config: config ?? (fromEnvironment === '' ? CONFIG_FILE_DEFAULT : fromEnvironment),
+    ...(runtime === undefined ? {} : { runtime }),
+    instanceWords: [
+      ...(config === undefined ? [] : ['--config', config]),
+      ...(runtime === undefined ? [] : ['--runtime', runtime]),
+    ],
+    json: given.has('json'),
+  };
+}
+
+interface Understood {
+  readonly given: CommandWords;
+  readonly instance: Instance;
+  readonly environment: Environment;
+}
+
+function commandFor(verb: VerbName, understood: Understood): CliCommand {
+  const { given, instance } = understood;
   switch (verb) {
     case 'run':
-      return parseRun(rest);
-    case 'version':
-    case '--version':
-      requireNoMore(verb, rest);
-      return { verb: 'version' };
-    case 'role':
-      if (rest.length !== 1 || rest[0] !== 'api') throw new UsageError('there is no such role');
-      return { verb: 'role', role: 'api' };
-    case undefined:
-      return { verb: 'help' };
+      return { verb, user: userOf(given), ...instance };
+    case 'demo':
+      return { verb, port: numberOf(given, 'port', PORT) ?? DEMO_PORT_DEFAULT, ...instance };
+    case 'init':
+      return { verb, output: given.text('output') ?? instance.config, ...instance };
+    case 'check':
+    case 'diff':
+      return { verb, file: given.positional ?? instance.config, ...instance };
+    case 'rules':
+      return { verb, ...plannedOf(understood), ...instance };
+    case 'apply':
+      return { verb, source: sourceOf(understood), terms: termsOf(understood), ...instance };
+    case 'confirm':
+      return { verb, ...changeIdOf(given), ...instance };
+    case 'rollback':
+      return { verb, ...rolledBackOf(understood), ...instance };
+    case 'history':
+      return { verb, ...historyOf(given), ...instance };
+    case 'safe':
+      return { verb, on: !given.has('off'), ...instance };
+    case 'backup':
+    case 'restore':
+      return { verb, ...backupOf(given), ...instance };
+    case 'completion':
+      return { verb, shellName: shellOf(given), ...instance };
     case 'help':
-    case '--help':
-      requireNoMore(verb, rest);
-      return { verb: 'help' };
-    default:
-      throw new UsageError(`there is no verb ${JSON.stringify(verb)}`);
+      return { verb, ...topicOf(given), ...instance };
+    case 'status':
+    case 'doctor':
+    case 'version':
+      return { verb, ...instance };
   }
-}
-
-function requireNoMore(verb: string, rest: readonly string[]): void {
-  if (rest.length > 0) throw new UsageError(`${verb} takes no ${JSON.stringify(rest[0])}`);
-}
-
-function parseRun(words: readonly string[]): CliCommand {
-  const values = parseRunOptions(words);
-  const interfaces = values.interface ?? [];
-  if (interfaces.length === 0) throw new UsageError('run needs at least one --interface');
-  if (interfaces.length > INTERFACE_COUNT_MAX) {
-    throw new UsageError(`run takes at most ${INTERFACE_COUNT_MAX} interfaces`);
-  }
-  for (const name of interfaces) {
-    if (!isInterfaceName(name)) {
-      throw new UsageError(`--interface ${JSON.stringify(name)} is no interface name`);
-    }
-  }
-  const listen = parseListenAddress(values.listen ?? '127.0.0.1:8080');
-  const user = values.user ?? 'gatehouse';
-  if (!ACCOUNT.test(user)) throw new UsageError(`--user ${JSON.stringify(user)} is no account`);
-  return { verb: 'run', interfaces: [...new Set(interfaces)], listen, user };
 }
 
 /** Debian's rule for names of accounts (adduser's NAME_REGEX). */
 const ACCOUNT = /^[a-z_][a-z0-9_-]{0,31}$/;
 
-function parseRunOptions(words: readonly string[]): {
-  interface?: string[];
-  listen?: string;
-  user?: string;
-} {
-  try {
-    return parseArgs({
-      args: [...words],
-      options: {
-        interface: { type: 'string', multiple: true },
-        listen: { type: 'string' },
-        user: { type: 'string' },
-      },
-    }).values;
-  } catch (cause) {
-    throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause });
-  }
+function userOf(given: CommandWords): string {
+  const user = given.text('user') ?? USER_DEFAULT;
+  if (!ACCOUNT.test(user)) throw given.fail(`--user ${quoted(user)} is no account`);
+  return user;
 }
 
-/** The kernel's rule (dev_valid_name): no slash, no white space, neither `.` nor `..`. */
-function isInterfaceName(name: string): boolean {
-  const length = Buffer.byteLength(name);
-  if (length < 1 || length > INTERFACE_NAME_LENGTH_MAX) return false;
-  return /^[^/\s:\0]+$/.test(name) && name !== '.' && name !== '..';
+interface Range {
+  readonly minimum: number;
+  readonly maximum: number;
 }
 
-/**
- * Only loopback and Unix sockets: there is no login yet.
- *
- * @throws UsageError
- */
-function parseListenAddress(text: string): ListenAddress {
-  if (text.startsWith('unix:')) {
-    const path = text.slice('unix:'.length);
-    if (!path.startsWith('/') || Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX) {
-      const bound = `an absolute path of at most ${SOCKET_PATH_BYTES_MAX} bytes`;
-      throw new UsageError(`--listen ${JSON.stringify(text)}: unix: needs ${bound}`);
-    }
-    return { path };
+const PORT: Range = { minimum: 0, maximum: 65_535 };
+const LIMIT: Range = { minimum: 1, maximum: REVISIONS_PER_ANSWER_MAX };
+const REVISION: Range = { minimum: 0, maximum: Number.MAX_SAFE_INTEGER };
+
+function numberOf(
+  given: CommandWords,
+  option: 'port' | 'limit' | 'revision' | 'to',
+  range: Range,
+): number | undefined {
+  const text = given.text(option);
+  return text === undefined ? undefined : wholeNumber(given, { text, range, what: `--${option}` });
+}
+
+function wholeNumber(
+  given: CommandWords,
+  { text, range, what }: { text: string; range: Range; what: string },
+): number {
+  const { minimum, maximum } = range;
+  const value = /^(?:0|[1-9][0-9]{0,15})$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= minimum && value <= maximum) return value;
+  const right = range === REVISION ? 'number of a revision' : `number ${minimum} to ${maximum}`;
+  throw given.fail(`${what} ${quoted(text)} is no ${right}`);
+}
+
+function plannedOf({ given, instance }: Understood): OwnParts['rules'] {
+  if (given.has('planned')) return { planned: given.positional ?? instance.config };
+  if (given.positional === undefined) return {};
+  throw given.fail(`rules takes a FILE only with --planned`);
+}
+
+function sourceOf({ given, instance }: Understood): OwnParts['apply']['source'] {
+  const revision = numberOf(given, 'revision', REVISION);
+  if (revision === undefined) return { file: given.positional ?? instance.config };
+  if (given.positional === undefined) return { revision };
+  throw given.fail('apply takes a FILE or --revision, not both');
+}
+
+function termsOf({ given, environment }: Understood): ChangeTerms {
+  const windowText = given.text('confirm') ?? WINDOW_DEFAULT;
+  const windowMs = parseDuration(windowText);
+  if (windowMs === undefined) {
+    throw given.fail(`--confirm ${quoted(windowText)} is no duration such as 60s or 5m`);
   }
-  const match = /^(127\.0\.0\.1|\[::1\]):([0-9]{1,5})$/.exec(text);
-  const port = Number(match?.[2]);
-  if (match?.[1] === undefined || port > 65_535) {
-    const forms = 'unix:/path, 127.0.0.1:PORT or [::1]:PORT';
-    throw new UsageError(`--listen ${JSON.stringify(text)} is none of ${forms}`);
+  const accessText = given.text('access');
+  const access =
+    accessText === undefined
+      ? parseSshConnection(environment['SSH_CONNECTION'] ?? '')
+      : parseAccess(accessText);
+  if (accessText !== undefined && access === undefined) {
+    const right = '"CLIENT PORT GATEWAY PORT" as in $SSH_CONNECTION';
+    throw given.fail(`--access ${quoted(accessText)} is not ${right}`);
   }
-  return { host: match[1].replace(/[[\]]/g, ''), port };
+  return { windowMs, forced: given.has('force'), ...(access === undefined ? {} : { access }) };
+}
+
+/** As the core gives them. */
+const CHANGE_ID = /^[a-z0-9-]{1,36}$/;
+
+function changeIdOf(given: CommandWords): { readonly changeId?: string } {
+  const changeId = given.positional;
+  if (changeId === undefined) return {};
+  if (!CHANGE_ID.test(changeId)) throw given.fail(`${quoted(changeId)} is no name of a change`);
+  return { changeId };
+}
+
+function rolledBackOf(understood: Understood): OwnParts['rollback'] {
+  const { given } = understood;
+  const revision = numberOf(given, 'to', REVISION);
+  if (revision !== undefined) {
+    if (given.positional === undefined) return { to: { revision, terms: termsOf(understood) } };
+    throw given.fail('rollback takes a CHANGE or --to, not both');
+  }
+  const unfit = (['confirm', 'force', 'access'] as const).find((name) => given.has(name));
+  if (unfit !== undefined) throw given.fail(`rollback takes --${unfit} only with --to`);
+  return changeIdOf(given);
+}
+
+function historyOf(given: CommandWords): OwnParts['history'] {
+  const limit = numberOf(given, 'limit', LIMIT);
+  const text = given.positional;
+  if (text === undefined) return { limit: limit ?? HISTORY_LIMIT_DEFAULT };
+  if (limit !== undefined) throw given.fail('history takes a REVISION or --limit, not both');
+  const revision = wholeNumber(given, { text, range: REVISION, what: 'REVISION' });
+  return { revision, limit: HISTORY_LIMIT_DEFAULT };
+}
+
+function backupOf(given: CommandWords): OwnParts['backup'] {
+  const { verb, positional: file = '' } = given;
+  if (file === '' || file === '-') throw given.fail(`${verb?.name} needs the path of a FILE`);
+  const passphraseFile = given.text('passphrase-file');
+  return { file, ...(passphraseFile === undefined ? {} : { passphraseFile }) };
+}
+
+function shellOf(given: CommandWords): Shell {
+  const word = given.positional ?? '';
+  const shell = shells.find((one) => one === word);
+  if (shell !== undefined) return shell;
+  throw given.fail(`there is no completion for ${quoted(word)}: there is ${shells.join(', ')}`);
+}
+
+function topicOf(given: CommandWords): OwnParts['help'] {
+  const word = given.positional;
+  if (word === undefined) return {};
+  const topic = findVerb(word)?.name;
+  if (topic !== undefined) return { topic };
+  const names = verbs.map(({ name }) => name);
+  const meant = suggest(word, names);
+  const hint = meant === undefined ? '' : `; did you mean ${meant}?`;
+  throw given.fail(`there is no verb ${quoted(word)}${hint}`);
 }

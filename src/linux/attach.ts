@@ -117,8 +117,10 @@ export function attachTc(
   direction: 'ingress' | 'egress',
 ): TcAttachment {
   let current = program;
+  // From here on the interface is meant, whatever it will be called.
+  const index = within(target, (found) => found);
   const put = (next: BpfProgram): void => {
-    within(target, (index) => {
+    inside(target, () => {
       const options = tcOptions().setU32(8, next.fd).setU32(12, BPF_TC_F_REPLACE);
       callLibbpf(`attach ${next.name} to ${target.interface} at tc ${direction}`, () =>
         libbpf.bpf_tc_attach(tcHook(index, direction).bytes, options.bytes),
@@ -126,7 +128,7 @@ export function attachTc(
     });
     current = next;
   };
-  within(target, (index) => {
+  inside(target, () => {
     const created = libbpf.bpf_tc_hook_create(tcHook(index, direction).bytes);
     if (created < 0 && created !== -EEXIST) {
       throw new LinuxError(`add clsact to ${target.interface}`, created);
@@ -137,7 +139,7 @@ export function attachTc(
     direction,
     replace: put,
     detach: () => {
-      within(target, (index) => {
+      inside(target, () => {
         requireOwn(current, { index, direction, interface: target.interface });
         callLibbpf(`detach ${current.name} from ${target.interface}`, () =>
           libbpf.bpf_tc_detach(tcHook(index, direction).bytes, tcOptions().bytes),
@@ -190,7 +192,9 @@ function tcOptions(): NativeStruct {
 }
 
 function within<T>(target: InterfaceTarget, action: (interfaceIndex: number) => T): T {
-  const act = (): T => action(interfaceIndex(target.interface));
-  if (target.networkNamespace === undefined) return act();
-  return inNetworkNamespace(target.networkNamespace, act);
+  return inside(target, () => action(interfaceIndex(target.interface)));
+}
+
+function inside<T>({ networkNamespace }: InterfaceTarget, action: () => T): T {
+  return networkNamespace === undefined ? action() : inNetworkNamespace(networkNamespace, action);
 }

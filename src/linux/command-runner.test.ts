@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { test } from 'node:test';
-import { describeFailure, runCommand, startProcess } from './command-runner.ts';
+import { afterEach, test } from 'node:test';
+import { describeFailure, logCommandsTo, runCommand, startProcess } from './command-runner.ts';
 
 /** Only bounds a hang; no test waits for it. */
 const TIMEOUT_MS = 20_000;
+
+afterEach(() => logCommandsTo(() => {}));
 
 /** This same Node, running a line of JavaScript. */
 const node = (source: string) => [process.execPath, '-e', source] as const;
@@ -122,6 +124,46 @@ test('the hook sees the command before it runs, and variables are added', async 
   });
   assert.equal(result.stdout, 'yes true\n');
   assert.deepEqual(seen, [[...argv]]);
+});
+
+test('every command is logged before it starts, one that cannot be started too', async () => {
+  const lines: string[] = [];
+  logCommandsTo((line) => lines.push(line));
+  await runCommand(['true', '-f', '/etc/x.yaml', 'a=b,c@d%e+f'], { timeoutMs: TIMEOUT_MS });
+  const running = startProcess(['/nonexistent/program']);
+  assert.deepEqual(lines, ['run: true -f /etc/x.yaml a=b,c@d%e+f', 'run: /nonexistent/program']);
+  await running.exited;
+});
+
+test('secrets reach the command and neither the log nor the hook', async () => {
+  const lines: string[] = [];
+  const seen: string[][] = [];
+  logCommandsTo((line) => lines.push(line));
+  const argv = ['echo', '-n', '--key=hunter22', 'hunter2', 'x'] as const;
+  const result = await runCommand(argv, {
+    timeoutMs: TIMEOUT_MS,
+    secrets: ['', 'hunter2', 'hunter22'],
+    onCommand: (command) => seen.push([...command]),
+  });
+  assert.equal(result.stdout, '--key=hunter22 hunter2 x');
+  assert.deepEqual(seen, [['echo', '-n', '--key=***', '***', 'x']]);
+  assert.deepEqual(lines, ['run: echo -n "--key=***" "***" x']);
+});
+
+test('whatever the arguments are, the log gets one printable line of bounded words', async () => {
+  const lines: string[] = [];
+  logCommandsTo((line) => lines.push(line));
+  const argv = [
+    'true',
+    '',
+    'a b',
+    'x\nrun: rm -rf /',
+    '\u001b[31m"\u202e\ud83d',
+    'y'.repeat(5_000),
+  ];
+  await runCommand(argv as [string, ...string[]], { timeoutMs: TIMEOUT_MS });
+  const escaped = String.raw`"" "a b" "x\nrun: rm -rf /" "\u001b[31m\"\u202e\ud83d"`;
+  assert.deepEqual(lines, [`run: true ${escaped} "${'y'.repeat(200)}…"`]);
 });
 
 test('a started process is waited for by its output, fed and stopped', async () => {

@@ -25,8 +25,18 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** The kernel kills the child when this process ends, however it ends. Needs setpriv. */
   readonly killWithParent?: boolean;
-  /** Called with the command before it starts, for a log. */
+  /** Called with the command before it starts, secrets masked. */
   readonly onCommand?: (argv: Argv) => void;
+  /** Passwords and keys among the arguments, or within one: nothing that is logged shows them. */
+  readonly secrets?: readonly string[];
+}
+
+/** Where every command is logged before it starts; nowhere, until somebody says so. */
+let commandLog: (line: string) => void = () => {};
+
+/** @param log called with `run: nft -j -f …`, one printable line, secrets masked */
+export function logCommandsTo(log: (line: string) => void): void {
+  commandLog = log;
 }
 
 export interface CommandOptions extends StartOptions {
@@ -154,7 +164,9 @@ interface StartedChild {
 }
 
 function startChild(argv: Argv, options: StartOptions): StartedChild | { error: string } {
-  options.onCommand?.(argv);
+  const told = masked(argv, options.secrets ?? []);
+  commandLog(`run: ${told.map(asLogWord).join(' ')}`);
+  options.onCommand?.(told);
   const [program, ...rest] =
     options.killWithParent === true ? ['setpriv', '--pdeathsig', 'KILL', '--', ...argv] : argv;
   const spawnOptions: SpawnOptions = {
@@ -171,6 +183,27 @@ function startChild(argv: Argv, options: StartOptions): StartedChild | { error: 
     return { error: `cannot run ${argv[0]}: ${cause instanceof Error ? cause.message : cause}` };
   }
 }
+
+const MASK = '***';
+
+function masked([program, ...rest]: Argv, secrets: readonly string[]): Argv {
+  // The longest first: one may be a part of another. An empty one is everywhere and hides nothing.
+  const byLength = secrets.filter((secret) => secret !== '').sort((a, b) => b.length - a.length);
+  const mask = (word: string) => byLength.reduce((text, one) => text.replaceAll(one, MASK), word);
+  return [mask(program), ...rest.map(mask)];
+}
+
+/** Arguments may come from strangers: in a log they are quoted, escaped and cut. */
+function asLogWord(word: string): string {
+  const text = word.length > LOG_WORD_LENGTH_MAX ? `${word.slice(0, LOG_WORD_LENGTH_MAX)}…` : word;
+  if (/^[\w./:=,@%+-]+$/.test(text)) return text;
+  return JSON.stringify(text).replace(/[^\x20-\x7e…]/g, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+}
+
+/** Longer arguments are texts, not words of a command. */
+const LOG_WORD_LENGTH_MAX = 200;
 
 function watchChild(argv: Argv, child: ChildProcess): StartedChild {
   const exit = Promise.withResolvers<ProcessExit>();

@@ -11,6 +11,7 @@ const { functions: libc } = openNativeLibrary(null, {
   munmap: { arguments: ['pointer', 'u64'], return: 'i32' },
   setns: { arguments: ['i32', 'i32'], return: 'i32' },
   getpagesize: { arguments: [], return: 'i32' },
+  if_indextoname: { arguments: ['u32', 'buffer'], return: 'pointer' },
   if_nametoindex: { arguments: ['string'], return: 'u32' },
 });
 
@@ -76,6 +77,16 @@ export function interfaceIndex(name: string): number {
   if (index === 0) throw new LinuxError(`find interface ${name}`, errno());
   return index;
 }
+
+/** What an interface is called now. @returns undefined when there is none of that index */
+export function interfaceName(index: number): string | undefined {
+  const name = new Uint8Array(INTERFACE_NAME_BYTES);
+  if (libc.if_indextoname(index, name) === 0n) return undefined;
+  return new TextDecoder().decode(name).split('\0', 1)[0];
+}
+
+/** IFNAMSIZ, the terminating zero included. */
+const INTERFACE_NAME_BYTES = 16;
 
 /**
  * Runs `action` with the calling thread inside another network namespace and comes back whatever

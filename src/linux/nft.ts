@@ -6,7 +6,6 @@
  * `-f -` opens /dev/stdin anew, which fails for the sockets that Node gives its children, and calls
  * a document that was cut short in a pipe a success.
  */
-import { closeSync, writeFileSync } from 'node:fs';
 import { findRefusedRule } from '../firewall/find-refused-rule.ts';
 import type { Nft, NftFailure, NftListing, NftResult } from '../firewall/nft.ts';
 import { formatNftDocument, type NftDocument } from '../firewall/nft-document.ts';
@@ -14,7 +13,7 @@ import { type NftTable, parseListing } from '../firewall/nft-table.ts';
 import { parseRuleComment } from '../firewall/rule-comment.ts';
 import { TABLE_FAMILY, TABLE_NAME } from '../firewall/ruleset.ts';
 import { type Argv, type CommandResult, describeFailure, runCommand } from './command-runner.ts';
-import { errno, LinuxError, openNativeLibrary } from './ffi.ts';
+import { makeMemoryFile } from './memory-file.ts';
 
 export interface NftOptions {
   /** File of the network namespace whose rules are meant. Default: our own. */
@@ -76,7 +75,7 @@ class NftProgram implements Nft {
   }
 
   async #send(document: NftDocument, action: 'check' | 'apply'): Promise<NftResult> {
-    const file = makeMemoryFile(formatNftDocument(document));
+    const file = makeMemoryFile('nft-document', Buffer.from(formatNftDocument(document)));
     try {
       const argv = ['-j', ...(action === 'check' ? ['-c'] : []), '-f', file.path];
       const { command, result } = await this.#run(argv, MESSAGES_BYTES_MAX);
@@ -137,23 +136,4 @@ function reasonOf(result: CommandResult): NftFailure['reason'] {
   if (result.signal !== null) return 'crashed';
   if (result.error !== undefined || result.code === null) return 'missing';
   return result.code >= SIGNAL_CODE_MIN ? 'crashed' : 'refused';
-}
-
-const { functions: libc } = openNativeLibrary(null, {
-  memfd_create: { arguments: ['string', 'u32'], return: 'i32' },
-});
-
-const MFD_CLOEXEC = 1;
-
-/** A file without a name, that other processes of ours read by `path` until it is closed. */
-function makeMemoryFile(text: string): { readonly path: string; close(): void } {
-  const fd = libc.memfd_create('nft-document', MFD_CLOEXEC);
-  if (fd < 0) throw new LinuxError('make a file in memory for nft', errno());
-  try {
-    writeFileSync(fd, text);
-  } catch (cause) {
-    closeSync(fd);
-    throw cause;
-  }
-  return { path: `/proc/${process.pid}/fd/${fd}`, close: () => closeSync(fd) };
 }

@@ -20,8 +20,8 @@ import { MessageChannel } from './message-channel.ts';
 export interface SupervisedRole {
   /** Program and arguments. */
   readonly argv: readonly [string, ...string[]];
-  /** The first message to each of its processes. */
-  readonly begin: CoreMessage;
+  /** Makes the first message to each of its processes. */
+  readonly begin: () => CoreMessage;
   /** Answers a question; what it throws is told to the role as a refusal. */
   readonly answer: (question: RoleMessage) => CoreMessage | undefined;
 }
@@ -32,7 +32,7 @@ export interface RoleSupervisorOptions {
   /** Monotonic, in milliseconds. */
   readonly now: () => number;
   readonly onStatus: (statuses: readonly RoleStatus[]) => void;
-  readonly onReady: (role: string, address: string) => void;
+  readonly onReady: (role: string, addresses: readonly string[]) => void;
   /** One line for the log. */
   readonly report: (text: string) => void;
 }
@@ -71,6 +71,11 @@ export class RoleSupervisor {
     await this.#stopped.promise;
   }
 
+  /** Ends a role's process; the next one begins with what is true then. */
+  restart(name: string, reason: string): void {
+    this.#killRole(name, reason);
+  }
+
   #perform(commands: readonly SupervisionCommand[]): void {
     for (const command of commands) {
       switch (command.kind) {
@@ -105,7 +110,7 @@ export class RoleSupervisor {
     const [program, ...rest] = role.argv;
     const child = spawn(program, rest, {
       stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
-      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+      env: roleEnvironment(process.env),
       cwd: '/',
     });
     const exited = (how: string): void => {
@@ -133,14 +138,14 @@ export class RoleSupervisor {
       },
     );
     this.#running.set(name, { child, channel });
-    channel.send(role.begin);
+    channel.send(role.begin());
   }
 
   #receive(name: string, message: RoleMessage): void {
     const { supervision, now, report, onReady } = this.#options;
     switch (message.kind) {
       case 'ready':
-        onReady(name, message.address);
+        onReady(name, message.addresses);
         this.#perform(supervision.handleReady(name, now()));
         break;
       case 'pong':
@@ -192,6 +197,16 @@ export class RoleSupervisor {
     if (role === undefined) throw new Error(`there is no role '${name}'`);
     return role;
   }
+}
+
+/** Nothing of ours but where Node keeps what it compiled, so that a role starts quickly. */
+function roleEnvironment(own: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const cache = own['NODE_COMPILE_CACHE'];
+  return {
+    PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+    LC_ALL: 'C',
+    ...(cache === undefined ? {} : { NODE_COMPILE_CACHE: cache }),
+  };
 }
 
 /** A role's words may be a stranger's: nothing but one printable line reaches the log. */

@@ -12,6 +12,8 @@ export const MESSAGE_BYTES_MAX = 4 * 1024 * 1024;
 /** What a gateway's tables of protocols hold: protocol-counters.bpf.c has the sum. */
 const PROTOCOL_COUNT_MAX = 8_192;
 const LOG_TEXT_LENGTH_MAX = 4_096;
+/** What the config can name, and our own socket. */
+const LISTEN_PLACES_MAX = 17;
 
 const strict = { additionalProperties: false } as const;
 const Counter = Type.String({ pattern: '^[0-9]{1,20}$' });
@@ -46,7 +48,7 @@ const CoreMessageSchema = Type.Union([
     version: Type.String({ maxLength: 64 }),
     /** The account that the role becomes after it has opened what needs privileges. */
     user: Type.String({ pattern: '^[a-z_][a-z0-9_-]{0,31}$' }),
-    listen: ListenPlace,
+    listen: Type.Array(ListenPlace, { maxItems: LISTEN_PLACES_MAX }),
   }),
   message('ping', {}),
   message('protocol-counts', {
@@ -60,7 +62,9 @@ export type CoreMessage = Static<typeof CoreMessageSchema>;
 
 /** From a role to the core. */
 const RoleMessageSchema = Type.Union([
-  message('ready', { address: Type.String({ maxLength: 256 }) }),
+  message('ready', {
+    addresses: Type.Array(Type.String({ maxLength: 256 }), { maxItems: LISTEN_PLACES_MAX }),
+  }),
   message('pong', {}),
   message('get-protocol-counts', { id: RequestId }),
   /** The role is about to end, and this is why. */

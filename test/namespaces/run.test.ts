@@ -1,7 +1,7 @@
 /** `bin/gatehouse run`, the product itself, on interfaces of the lab. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -26,7 +26,7 @@ let socketPath: string;
 before(async () => {
   lab = await Lab.start({ hosts: { gateway: {}, peer: {} }, links: {} }, { name: 'run' });
   gateway = lab.host('gateway');
-  socketPath = join(lab.directory, 'api.sock');
+  socketPath = join(lab.directory, 'run/api.sock');
 });
 
 after(() => lab.stop());
@@ -54,13 +54,28 @@ async function output(host: LabHost, ...argv: Argv): Promise<string> {
   return result.stdout;
 }
 
-function start(interfaces: readonly string[], listen = `unix:${socketPath}`): RunningProcess {
-  const names = interfaces.flatMap((name) => ['--interface', name]);
-  return gateway.spawn([gatehouse, 'run', ...names, '--listen', listen]);
+/** Writes a config that names these wires: `w0` as the WAN, `w1` as a network. */
+function writeConfig(interfaces: readonly string[], options: { listen?: string } = {}): string {
+  const { listen = '127.0.0.1:8443' } = options;
+  const wan = 'wan: { interface: w0, address: 192.0.2.1/24, gateway: 192.0.2.2 }';
+  const lan = 'lan: { interfaces: [w1], address: 198.51.100.1/24 }';
+  const text = `version: 1
+${interfaces.includes('w0') ? wan : ''}
+networks: { ${interfaces.includes('w1') ? lan : ''} }
+api: { listen: ['${listen}'], tls: { mode: off } }
+paths: { state: ${lab.directory}/state, runtime: ${lab.directory}/run }
+`;
+  const path = join(lab.directory, 'gatehouse.yaml');
+  writeFileSync(path, text);
+  return path;
 }
 
-async function startReady(interfaces: readonly string[], listen?: string) {
-  const running = start(interfaces, listen);
+function start(interfaces: readonly string[], options?: { listen?: string }): RunningProcess {
+  return gateway.spawn([gatehouse, 'run', '--config', writeConfig(interfaces, options)]);
+}
+
+async function startReady(interfaces: readonly string[], options?: { listen?: string }) {
+  const running = start(interfaces, options);
   await running.waitForOutput(/API on/, TIMEOUT_MS);
   return running;
 }
@@ -80,7 +95,7 @@ async function exitCode(running: RunningProcess): Promise<number | null> {
 }
 
 /** Ids of the programs at tc, both directions. */
-async function attached(wire: Wire): Promise<string[]> {
+async function attached(wire: string): Promise<string[]> {
   const filters = await Promise.all(
     ['ingress', 'egress'].map((side) => output(gateway, 'tc', 'filter', 'show', 'dev', wire, side)),
   );
@@ -109,25 +124,43 @@ async function ping(wire: Wire): Promise<void> {
   await output(gateway, 'ping', '-c', '1', '-W', '5', `${peers[wire]}.2`);
 }
 
-/** The claims on interfaces of the lab's gateway. */
-function claims(): string[] {
-  const { ino } = statSync(gateway.namespacePath);
-  return readdirSync('/run/gatehouse').filter((file) => file.startsWith(`network-${ino}-`));
+/** The lab gateway's network namespace is somebody's. */
+function isClaimed(): boolean {
+  return existsSync(`/run/gatehouse/network-${statSync(gateway.namespacePath).ino}.lock`);
 }
 
-test('it counts on its interfaces, answers, and takes all of it away at the end', async () => {
+/** What the log says besides the commands that it runs. */
+function told(running: RunningProcess): string[] {
+  const lines = running.output().stderr.trim().split('\n');
+  return lines.filter((line) => line !== '' && !line.startsWith('gatehouse: run: '));
+}
+
+async function rules(): Promise<string> {
+  return output(gateway, 'nft', 'list', 'table', 'inet', 'gatehouse');
+}
+
+test('it counts on its interfaces, answers, and at the end leaves only its rules', async () => {
   const running = await startReady(wires);
+  assert.match(
+    running.output().stdout,
+    /^gatehouse \S+ runs: revision \d+, \d+ rules \(config\)$/m,
+  );
   await ping('w0');
   await ping('w0');
   await ping('w1');
   assert.equal(await pingsCounted('w0'), 2);
   assert.equal(await pingsCounted('w1'), 1);
-  assert.equal(claims().length, 2);
+  assert.ok(isClaimed());
+  const inForce = await rules();
+  assert.match(inForce, /iifname "w1" tcp dport 22 counter .* accept comment "service ssh"/);
   assert.equal(await end(running, 'SIGTERM'), 0);
   assert.deepEqual([await attached('w0'), await attached('w1')], [[], []]);
   assert.equal(existsSync(socketPath), false);
-  assert.deepEqual(claims(), []);
-  assert.equal(running.output().stderr, '');
+  assert.equal(isClaimed(), false);
+  assert.deepEqual(told(running), []);
+  // A gateway that stops does not open the network behind it.
+  const withoutCounters = (text: string) => text.replace(/packets \d+ bytes \d+/g, '');
+  assert.equal(withoutCounters(await rules()), withoutCounters(inForce));
 });
 
 test('further signals do not break the taking down off', async () => {
@@ -141,55 +174,51 @@ test('further signals do not break the taking down off', async () => {
   assert.equal(existsSync(socketPath), false);
 });
 
-test('an interface that went away is no failure, and the other is detached', async () => {
+test('an interface that goes is no failure, and is counted again when it is back', async () => {
   const running = await startReady(wires);
   await output(gateway, 'ip', 'link', 'del', 'w0');
+  await output(gateway, 'ip', 'link', 'add', 'w0', 'type', 'veth', 'peer', 'name', 'w0p');
+  await waitFor('the programs', () => attached('w0'), {
+    timeoutMs: TIMEOUT_MS,
+    until: (programs) => programs.length === 2,
+  });
   assert.equal(await end(running, 'SIGTERM'), 0);
-  assert.equal(running.output().stderr, '');
-  assert.deepEqual(await attached('w1'), []);
+  assert.deepEqual(told(running), []);
+  assert.deepEqual([await attached('w0'), await attached('w1')], [[], []]);
   assert.equal(existsSync(socketPath), false);
 });
 
 test('what cannot be detached is told, and all else is taken down', async () => {
   const running = await startReady(wires);
   await output(gateway, 'tc', 'qdisc', 'del', 'dev', 'w0', 'clsact');
-  assert.equal(await end(running, 'SIGTERM'), 1);
+  assert.equal(await end(running, 'SIGTERM'), 0);
   const { stderr } = running.output();
   assert.match(stderr, /cannot detach count_protocols_tc_egress from w0 at tc egress/);
   assert.match(stderr, /cannot detach count_protocols_tc_ingress from w0 at tc ingress/);
   assert.deepEqual(await attached('w1'), []);
   assert.equal(existsSync(socketPath), false);
-  assert.deepEqual(claims(), []);
+  assert.equal(isClaimed(), false);
 });
 
-test('a renamed interface, which keeps its programs, is told', async () => {
+test('an interface that gets another name is not counted any more', async () => {
   const running = await startReady(['w1']);
   await output(gateway, 'ip', 'link', 'set', 'w1', 'down');
   await output(gateway, 'ip', 'link', 'set', 'w1', 'name', 'other');
-  assert.equal(await end(running, 'SIGTERM'), 1);
-  assert.match(running.output().stderr, /cannot find interface w1: ENODEV/);
+  const programs = await waitFor('the programs to be gone', () => attached('other'), {
+    timeoutMs: TIMEOUT_MS,
+    until: (found) => found.length === 0,
+  });
+  assert.deepEqual(programs, []);
+  assert.equal(await end(running, 'SIGTERM'), 0);
   await output(gateway, 'ip', 'link', 'del', 'other');
 });
 
-test('a second instance leaves the interface of the first alone and names it', async () => {
+test('another network namespace takes an instance of its own', async () => {
   const first = await startReady(['w0']);
-  const programs = await attached('w0');
-  assert.equal(programs.length, 2);
-  const second = start(['w1', 'w0'], 'unix:/nowhere');
-  assert.equal(await exitCode(second), 1);
-  const message = `gatehouse: cannot count on w0: process ${first.pid} does so already\n`;
-  assert.equal(second.output().stderr, message);
-  assert.deepEqual(await attached('w0'), programs);
-  assert.deepEqual(await attached('w1'), []);
-  await ping('w0');
-  assert.equal(await pingsCounted('w0'), 1);
-  assert.equal(await end(first, 'SIGTERM'), 0);
-});
-
-test('the same interface number in another network namespace is free', async () => {
-  const first = await startReady(['lo']);
-  const names = ['--interface', 'lo', '--listen', '127.0.0.1:0'];
-  const second = lab.host('peer').spawn([gatehouse, 'run', ...names]);
+  const folder = join(lab.directory, 'other');
+  const path = `${folder}.yaml`;
+  writeFileSync(path, `version: 1\npaths: { state: ${folder}/state, runtime: ${folder}/run }\n`);
+  const second = lab.host('peer').spawn([gatehouse, 'run', '--config', path]);
   await second.waitForOutput(/API on/, TIMEOUT_MS);
   assert.equal(await end(second, 'SIGTERM'), 0);
   assert.equal(await end(first, 'SIGTERM'), 0);
@@ -284,14 +313,16 @@ test('survive-83 when the core is killed, its role ends, the kernel goes on, the
   assert.equal(await end(next, 'SIGTERM'), 0);
 });
 
-test('without the account for its processes, it says how to make it', async () => {
-  const names = ['--interface', 'w0', '--listen', `unix:${socketPath}`];
-  const running = gateway.spawn([gatehouse, 'run', ...names, '--user', 'gatehouse-none']);
-  assert.equal(await exitCode(running), 1);
+test('without the account for its processes, it runs and says how to make it', async () => {
+  const argv = [gatehouse, 'run', '--config', writeConfig(['w0']), '--user', 'gatehouse-none'];
+  const running = gateway.spawn(argv as [string, ...string[]]);
   const remedy = 'useradd --system --user-group --no-create-home gatehouse-none';
-  const message = `gatehouse: there is no account gatehouse-none; make it by: ${remedy}\n`;
-  assert.equal(running.output().stderr, message);
-  assert.deepEqual(await attached('w0'), []);
+  await running.waitForOutput(
+    RegExp(`role api ended \\(there is no account gatehouse-none; make it by: ${remedy}\\)`),
+    TIMEOUT_MS,
+  );
+  assert.match(await rules(), /chain forward/);
+  assert.equal(await end(running, 'SIGTERM'), 0);
 });
 
 test('a role cannot be started by hand', async () => {
@@ -300,29 +331,57 @@ test('a role cannot be started by hand', async () => {
   assert.match(result.stderr, /a role is started by `gatehouse run` only/);
 });
 
-test("a second instance leaves a living one's socket alone", async () => {
-  const first = await startReady(['w0']);
-  const second = start(['w1']);
-  assert.equal(await exitCode(second), 1);
-  const message = `gatehouse: cannot listen on unix:${socketPath}: EADDRINUSE\n`;
-  assert.equal(second.output().stderr, message);
-  assert.deepEqual(await attached('w1'), []);
-  assert.equal(JSON.parse(await ask('/')).service, 'gatehouse');
-  assert.equal(await end(first, 'SIGTERM'), 0);
-});
-
-test('a port that it chose is printed', async () => {
-  const running = start(['w0'], '127.0.0.1:0');
-  const ready = await running.waitForOutput(/API on http:\/\/127\.0\.0\.1:(\d+)/, TIMEOUT_MS);
-  const listening = await output(gateway, 'ss', '-Hltn');
-  assert.match(listening, RegExp(`127\\.0\\.0\\.1:${ready[1]}\\b`));
+test('a loopback address of the config is served and printed', async () => {
+  const running = await startReady(['w0'], { listen: '127.0.0.1:8099' });
+  await running.waitForOutput(/API on unix:.*, http:\/\/127\.0\.0\.1:8099/, TIMEOUT_MS);
+  assert.match(await output(gateway, 'ss', '-Hltn'), /127\.0\.0\.1:8099\b/);
   assert.equal(await end(running, 'SIGINT'), 0);
 });
 
-test('an interface that does not exist is named and nothing is left attached', async () => {
-  const running = start(['w0', 'wan7']);
+test('an interface that does not exist yet is counted when it comes, and its rules are there', async () => {
+  await output(gateway, 'ip', 'link', 'del', 'w1');
+  const running = await startReady(wires);
+  assert.match(await rules(), /iifname "w1"/);
+  await output(gateway, 'ip', 'link', 'add', 'w1', 'type', 'veth', 'peer', 'name', 'w1p');
+  await waitFor('the programs', () => attached('w1'), {
+    timeoutMs: TIMEOUT_MS,
+    until: (programs) => programs.length === 2,
+  });
+  assert.equal(await end(running, 'SIGTERM'), 0);
+});
+
+test('a config with problems starts nothing the first time, and every problem is told', async () => {
+  const path = join(lab.directory, 'wrong.yaml');
+  const state = join(lab.directory, 'wrong-state');
+  writeFileSync(path, `version: 1\nwan: { interfce: w0 }\npaths: { state: ${state} }\n`);
+  const running = gateway.spawn([gatehouse, 'run', '--config', path]);
   assert.equal(await exitCode(running), 1);
-  assert.equal(running.output().stderr, 'gatehouse: cannot find interface wan7: ENODEV\n');
-  assert.deepEqual(await attached('w0'), []);
-  assert.deepEqual(claims(), []);
+  const { stderr } = running.output();
+  assert.match(stderr, /wrong\.yaml:2:8: wan\.interfce: expected .*; did you mean `interface`\?/);
+  assert.match(stderr, /wan: expected the key `address`|wan\.address/);
+});
+
+test('a config that got problems while it was stopped does not keep the network down', async () => {
+  const first = await startReady(wires);
+  const before = first.output().stdout;
+  assert.equal(await end(first, 'SIGTERM'), 0);
+  const path = writeConfig(wires);
+  const good = readFileSync(path, 'utf8');
+  writeFileSync(path, good.replace('networks:', 'netwroks:'));
+  const next = gateway.spawn([gatehouse, 'run', '--config', path]);
+  await next.waitForOutput(/API on/, TIMEOUT_MS);
+  assert.match(
+    next.output().stderr,
+    /the config has problems, so that of revision \d+ is in force/,
+  );
+  assert.match(next.output().stdout, /\d+ rules \(config\)/);
+  assert.equal(next.output().stdout.match(/\d+ rules/)?.[0], before.match(/\d+ rules/)?.[0]);
+  assert.equal(await end(next, 'SIGTERM'), 0);
+});
+
+test('without a config file, it says how to make one', async () => {
+  const path = join(lab.directory, 'none.yaml');
+  const running = gateway.spawn([gatehouse, 'run', '--config', path]);
+  assert.equal(await exitCode(running), 1);
+  assert.match(running.output().stderr, /none\.yaml.*gatehouse init/);
 });

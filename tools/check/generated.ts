@@ -2,6 +2,7 @@
 import { isAbsolute, relative } from 'node:path';
 import { buildBpf } from '../build-bpf.ts';
 import { generateAbi } from '../generate-abi.ts';
+import { generateCommandLine } from '../generate-command-line.ts';
 import { generateConfiguration } from '../generate-configuration.ts';
 import type { Check, Finding } from './check.ts';
 import type { Repository } from './repository.ts';
@@ -72,7 +73,7 @@ function differences(repository: Repository, path: string, wanted: string): Find
 /** Objects older than their sources would say that yesterday's files are fresh. */
 async function buildAndGenerate(): Promise<Generated> {
   await buildBpf();
-  return new Map([...(await generateAbi()), ...generateConfiguration()]);
+  return new Map([...(await generateAbi()), ...generateConfiguration(), ...generateCommandLine()]);
 }
 
 function messageOf(error: unknown): string {

@@ -130,7 +130,7 @@ export const layers: readonly Layer[] = [
   {
     name: 'tools',
     files: ['tools/**'],
-    imports: ['lab', 'linux', 'setup', 'config', ...belowFeatures],
+    imports: ['lab', 'linux', 'setup', 'cli', 'config', ...belowFeatures],
     outside: 'everything',
     why: 'tools/ builds and checks the repository and does not depend on the features it checks',
   },

@@ -25,6 +25,7 @@ export const debianPackages = {
   busybox: ['run', 'test'],
   clang: ['run', 'test', 'check'],
   'clang-format': ['test', 'check'],
+  'dropbear-bin': ['test'],
   e2fsprogs: ['test'],
   ethtool: ['run', 'test'],
   git: ['test', 'check'],

@@ -87,7 +87,10 @@ const rollingBackAfter = (cause: Extract<ChangeEvent, { kind: 'rollback-begun' }
   report({ kind: 'rollback-begun', cause, reason: 'EIO' }),
   storeRollingBack,
 ];
-const abandoned = (reason: string) => [report({ kind: 'change-refused', reason }), clear];
+const abandoned = (step: 'store-pending' | 'apply-ruleset', reason: string) => [
+  report({ kind: 'change-refused', step, reason }),
+  clear,
+];
 const stepFailed = (step: string) => report({ kind: 'step-failed', step, reason: 'EIO' });
 
 type Column = 'request' | 'confirm' | 'rollback' | 'performed' | 'failed' | 'timeout';
@@ -108,7 +111,7 @@ const table: Record<ChangePhase, Row> = {
     confirm: ['storing', busy],
     rollback: ['storing', busy],
     performed: ['applying', [applyNext]],
-    failed: ['rolling-back', abandoned('EIO')],
+    failed: ['rolling-back', abandoned('store-pending', 'EIO')],
     timeout: ['storing', []],
   },
   applying: {
@@ -278,7 +281,7 @@ test('a window that is too short, too long or no number is refused', () => {
 
 test('what nft refuses leaves everything as it was', () => {
   const machine = machineIn('applying');
-  assert.deepEqual(machine.handle(refused, NOW), abandoned('no such set'));
+  assert.deepEqual(machine.handle(refused, NOW), abandoned('apply-ruleset', 'no such set'));
   assert.deepEqual(machine.handle(performed, NOW), []);
   assert.equal(machine.phase, 'idle');
 });

@@ -94,7 +94,13 @@ export type Refusal = 'busy' | 'window-out-of-range' | 'cuts-own-access' | 'no-s
 export type ChangeEvent =
   | { readonly kind: 'request-refused'; readonly changeId: string; readonly why: Refusal }
   /** Nothing was touched, or what was is as before. */
-  | { readonly kind: 'change-refused'; readonly changeId: string; readonly reason: string }
+  | {
+      readonly kind: 'change-refused';
+      readonly changeId: string;
+      /** What did not work. */
+      readonly step: 'store-pending' | 'apply-ruleset';
+      readonly reason: string;
+    }
   | { readonly kind: 'change-applied'; readonly changeId: string; readonly deadlineAt: number }
   /** It stays, whatever happens. */
   | { readonly kind: 'change-confirmed'; readonly changeId: string }
@@ -286,9 +292,9 @@ export class ChangeMachine {
     const state = this.#state;
     switch (state.phase) {
       case 'storing':
-        return this.#abandon(state.change, reason);
+        return this.#abandon(state.change, { step: 'store-pending', reason });
       case 'applying':
-        if (unchanged) return this.#abandon(state.change, reason);
+        if (unchanged) return this.#abandon(state.change, { step: 'apply-ruleset', reason });
         return this.#rollBack(state.change, 'apply-failed', reason);
       case 'arming':
         return this.#rollBack(state.change, 'not-stored', reason);
@@ -319,8 +325,11 @@ export class ChangeMachine {
   }
 
   /** Nothing was touched but the disk, which may hold the pending change even if storing failed. */
-  #abandon(change: Change, reason: string): ChangeCommand[] {
-    const event = { kind: 'change-refused', changeId: change.id, reason } as const;
+  #abandon(
+    change: Change,
+    why: { step: 'store-pending' | 'apply-ruleset'; reason: string },
+  ): ChangeCommand[] {
+    const event = { kind: 'change-refused', changeId: change.id, ...why } as const;
     const steps = [{ kind: 'clear-pending' } as const];
     return [report(event), ...this.#end({ phase: 'rolling-back', change, steps })];
   }

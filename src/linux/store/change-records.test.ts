@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { Change } from '../../gateway/change/change-machine.ts';
-import { openChangeRecords, REVISIONS_MAX } from './change-records.ts';
+import { openChangeRecords, REVISIONS_MAX, readChangesAtRest } from './change-records.ts';
 import { openStore, type Store } from './store.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'gatehouse-changes-'));
@@ -58,4 +58,63 @@ test('the newest revisions are kept, and their numbers go on', () => {
   assert.deepEqual([kept[0]?.[0], kept.at(-1)?.[0]], [REVISIONS_MAX + 5, 6]);
   assert.equal(kept.at(-1)?.[1].configDiff, '@@ -1,1 +1,1 @@\n-number: 5\n+number: 6\n');
   store.close();
+});
+
+test('what is pending and what was confirmed last can be read while the store is in use', () => {
+  const folder = join(root, 'at-rest');
+  assert.deepEqual(readChangesAtRest(folder), {});
+  const store = open('at-rest');
+  const records = openChangeRecords(store);
+  assert.deepEqual(readChangesAtRest(folder), {});
+  records.recordRevision({ author: 'init', recordedAt: 1, ...change.previous });
+  const { configText } = change.previous;
+  assert.deepEqual(readChangesAtRest(folder), { configText });
+  const waiting = { phase: 'waiting', change, bootId: 'b', deadlineAt: 7 } as const;
+  records.storePending({ phase: 'applying', change });
+  records.storePending(waiting);
+  assert.deepEqual(readChangesAtRest(folder), { pending: waiting, configText });
+  records.storeConfirmed(change, 2);
+  const confirmed = { phase: 'confirmed', change } as const;
+  const next = { configText: change.next.configText };
+  assert.deepEqual(readChangesAtRest(folder), { pending: confirmed, ...next });
+  records.clearPending();
+  const before = readdirSync(folder).sort();
+  assert.deepEqual(readChangesAtRest(folder), next);
+  assert.deepEqual(readdirSync(folder).sort(), before);
+  store.close();
+  assert.deepEqual(readChangesAtRest(folder), next);
+});
+
+test('the newest revision is found among hundreds, by its number', () => {
+  const store = open('at-rest-many');
+  const records = openChangeRecords(store);
+  store.transaction(() => {
+    for (let number = 1; number <= REVISIONS_MAX + 12; number++) {
+      const configText = `number: ${number}\n`;
+      records.recordRevision({ author: 'a', recordedAt: number, configText, rulesetText: '' });
+    }
+  });
+  store.close();
+  const { configText } = readChangesAtRest(join(root, 'at-rest-many'));
+  assert.equal(configText, `number: ${REVISIONS_MAX + 12}\n`);
+});
+
+test('survive-117 an unfinished line at the end hides nothing that is before it', () => {
+  const store = open('at-rest-torn');
+  openChangeRecords(store).storePending({ phase: 'applying', change });
+  store.close();
+  const folder = join(root, 'at-rest-torn');
+  appendFileSync(join(folder, 'state.journal'), '01234567 [["pending-change","cur');
+  assert.deepEqual(readChangesAtRest(folder), { pending: { phase: 'applying', change } });
+});
+
+test('a journal that is none tells nothing', () => {
+  const store = open('at-rest-damaged');
+  openChangeRecords(store).storePending({ phase: 'applying', change });
+  store.close();
+  const folder = join(root, 'at-rest-damaged');
+  for (const content of ['', '\n', 'version: 1\n', Buffer.alloc(100_000)]) {
+    writeFileSync(join(folder, 'state.journal'), content);
+    assert.deepEqual(readChangesAtRest(folder), {});
+  }
 });

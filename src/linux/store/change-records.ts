@@ -1,7 +1,9 @@
 /** What is kept of changes of the config: the one under way, and the revisions before. */
+import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { Change, PendingChange } from '../../gateway/change/change-machine.ts';
 import { diffLines } from '../../gateway/change/line-diff.ts';
+import { readJournal } from './journal.ts';
 import { type Codec, type Log, plainCodec, type Store } from './store.ts';
 
 /** A year of weekly changes and more; older ones are dropped. */
@@ -31,17 +33,19 @@ export interface ChangeRecords {
   recordRevision(revision: Omit<Revision, 'configDiff'>): number;
 }
 
+const PENDING_CHANGE = 'pending-change';
+const REVISIONS = 'revisions';
 /** There is one change at a time. */
 const KEY = 'current';
 
 export function openChangeRecords(store: Store): ChangeRecords {
   const pendingChange = store.collection<PendingChange>({
-    name: 'pending-change',
+    name: PENDING_CHANGE,
     codec: plainCodec(),
     recordsMax: 1,
   });
   const revisions = store.log<Revision>({
-    name: 'revisions',
+    name: REVISIONS,
     codec: revisionCodec,
     recordsMax: REVISIONS_MAX,
   });
@@ -64,6 +68,37 @@ export function openChangeRecords(store: Store): ChangeRecords {
       pendingChange.delete(KEY);
     },
     recordRevision,
+  };
+}
+
+export interface ChangesAtRest {
+  readonly pending?: PendingChange;
+  /** The config text of the newest revision. */
+  readonly configText?: string;
+}
+
+/**
+ * What the journal of a state folder tells, without opening the store, which may be in use, and
+ * without changing anything. Nothing where the journal cannot be read.
+ */
+export function readChangesAtRest(folder: string): ChangesAtRest {
+  const journal = readJournal(join(folder, 'state.journal'));
+  if (journal === 'absent' || 'damage' in journal) return {};
+  let pending: PendingChange | undefined;
+  const configTexts = new Map<string, string>();
+  for (const { collection, key, text } of journal.changes()) {
+    if (collection === PENDING_CHANGE && key === KEY) {
+      pending = text === undefined ? undefined : JSON.parse(text);
+    }
+    if (collection !== REVISIONS) continue;
+    if (text === undefined) configTexts.delete(key);
+    else configTexts.set(key, (JSON.parse(text) as Revision).configText);
+  }
+  const newest = [...configTexts.keys()].sort().at(-1);
+  const configText = newest === undefined ? undefined : configTexts.get(newest);
+  return {
+    ...(pending === undefined ? {} : { pending }),
+    ...(configText === undefined ? {} : { configText }),
   };
 }
 

@@ -1,0 +1,95 @@
+/** `gatehouse status`: how the running instance does. */
+import type { CoreStatus } from '../messages/control-messages.ts';
+import type { CommandOf, Instance } from './arguments.ts';
+import { askCore } from './ask-core.ts';
+import { exitCodes } from './exit-codes.ts';
+import { done, type Outcome } from './outcome.ts';
+import { proposedCommand } from './proposed-command.ts';
+import { alignColumns, instantInWords, spanInWords } from './terminal-text.ts';
+import type { CliWorld } from './world.ts';
+
+/** The newest ones; `--json` has all. */
+const ALARMS_SHOWN = 10;
+
+export async function status(command: CommandOf<'status'>, world: CliWorld): Promise<Outcome> {
+  const asked = await askCore(world, {
+    instance: command,
+    question: { kind: 'get-status' },
+    expects: 'status',
+  });
+  if (asked.answer === undefined) return asked.failure;
+  const told = asked.answer.status;
+  const rows: readonly Row[] = [
+    ...rowsOnProgram(told),
+    ...rowsOnPolicy(told, command),
+    ...rowsOnParts(told),
+    ...told.notInForce.map((text): Row => ['not yet', text]),
+    ...told.problems.map((text): Row => ['problem', text]),
+    ...rowsOnAlarms(told),
+  ];
+  const exitCode = told.healthy ? exitCodes.done : exitCodes.toTell;
+  return done(alignColumns(rows), { status: told }, { exitCode });
+}
+
+type Row = readonly [label: string, text: string];
+
+function rowsOnProgram({ version, pid, uptimeMs, healthy, configFile, stateFolder }: CoreStatus) {
+  return [
+    ['gatehouse', `${version}, process ${pid}, for ${spanInWords(uptimeMs)}`],
+    ['health', healthy ? 'as it should be' : 'not as it should be: see the problems below'],
+    ['config', configFile],
+    ['state', stateFolder],
+  ] as const satisfies Row[];
+}
+
+const rulesets: { readonly [Kind in CoreStatus['ruleset']]: string } = {
+  config: 'of the config',
+  safe: 'minimal, by safe mode',
+  posture: 'everything refused',
+  unknown: 'unknown',
+};
+
+function rowsOnPolicy(told: CoreStatus, instance: Instance): Row[] {
+  const { revision, ruleset, ruleCount, forwarding, safeMode, change } = told;
+  const number = revision === undefined ? 'none recorded' : `${revision}`;
+  const forwards = forwarding ? 'packets are forwarded' : 'nothing is forwarded';
+  return [
+    ['revision', number],
+    ['ruleset', `${rulesets[ruleset]}, ${ruleCount} rules; ${forwards}`],
+    ...(safeMode === undefined ? [] : [rowOnSafeMode(safeMode)]),
+    ...(change === undefined ? [] : [rowOnChange(change, instance)]),
+  ];
+}
+
+function rowOnSafeMode({ sinceMs, author }: NonNullable<CoreStatus['safeMode']>): Row {
+  return ['safe mode', `on since ${instantInWords(sinceMs)} by ${author}`];
+}
+
+function rowOnChange(change: NonNullable<CoreStatus['change']>, instance: Instance): Row {
+  const { changeId, author, phase, rollbackInMs } = change;
+  const what = `${changeId} by ${author}: ${phase}`;
+  if (rollbackInMs === undefined) return ['change', what];
+  const unless = proposedCommand(instance, 'confirm', changeId);
+  return ['change', `${what}; rolled back in ${spanInWords(rollbackInMs)} unless: ${unless}`];
+}
+
+function rowsOnParts({ roles, interfaces, apiAddresses }: CoreStatus): Row[] {
+  return [
+    ...roles.map(({ role, phase, restartCount, lastExit, forMs }): Row => {
+      const restarts = restartCount === 0 ? '' : `, started again ${restartCount} times`;
+      const why = lastExit === undefined ? '' : `, last ended: ${lastExit}`;
+      return ['role', `${role}: ${phase} for ${spanInWords(forMs)}${restarts}${why}`];
+    }),
+    ...interfaces.map(({ name, state }): Row => ['interface', `${name}: ${state}`]),
+    ...apiAddresses.map((address): Row => ['api', address]),
+  ];
+}
+
+function rowsOnAlarms({ alarms }: CoreStatus): Row[] {
+  const shown = alarms.slice(-ALARMS_SHOWN);
+  const hidden = alarms.length - shown.length;
+  return [
+    ...(hidden === 0 ? [] : [['alarm', `${hidden} earlier ones: see --json`] as const]),
+    ...shown.map(({ atMs, text }): Row => ['alarm', `${instantInWords(atMs)}: ${text}`]),
+  ];
+}

@@ -1,0 +1,308 @@
+/**
+ * The configuration that is in force, and every way to change it: a new config with its confirm
+ * timer, an earlier revision, and safe mode.
+ */
+import { randomBytes } from 'node:crypto';
+import {
+  type Change,
+  type ChangeEvent,
+  ChangeMachine,
+  type PendingChange,
+} from '../../gateway/change/change-machine.ts';
+import { describeChangeEvent, describeRefusal } from '../../gateway/change/describe-event.ts';
+import type { CompiledConfiguration, CompileResult } from '../../gateway/compile-configuration.ts';
+import { findAccessLoss } from '../../gateway/own-access.ts';
+import type { ControlRequest, RefusalCode } from '../../messages/control-messages.ts';
+import type { ChangeRecords } from '../store/change-records.ts';
+import { changeActs, describeNftFailure, wantedRuleset } from './change-acts.ts';
+import { ChangeDriver } from './change-driver.ts';
+import { readConfigFile } from './config-file.ts';
+import type { ControlReply } from './control-server.ts';
+import { bootId, RollbackGuard } from './rollback-guard.ts';
+import type { RulesetKeeper } from './ruleset-keeper.ts';
+import { readSafeMode, switchSafeModeOff, switchSafeModeOn } from './safe-mode.ts';
+
+type ApplyRequest = Extract<ControlRequest, { kind: 'apply' }>;
+type RevisionRequest = Extract<ControlRequest, { kind: 'apply-revision' }>;
+type DecisionRequest = Extract<ControlRequest, { kind: 'confirm' | 'rollback' }>;
+/** How a change shall be made, whatever it is. */
+type Terms = Omit<ApplyRequest, 'kind' | 'id' | 'configText'>;
+
+export interface CoreChangesOptions {
+  /** How this program is started, without its words. */
+  readonly program: readonly [string, ...string[]];
+  readonly configFile: string;
+  readonly stateFolder: string;
+  readonly keeper: RulesetKeeper;
+  readonly records: ChangeRecords;
+  readonly compile: (configText: string) => Promise<CompileResult>;
+  /** Called when another configuration is in force. */
+  readonly onInForce: (compiled: CompiledConfiguration) => void;
+  readonly alarm: (text: string) => void;
+}
+
+/** Compiled configs that a change may need again: the one before, the one after. */
+const COMPILED_KEPT = 4;
+
+export class CoreChanges {
+  readonly #options: CoreChangesOptions;
+  readonly #machine: ChangeMachine;
+  readonly #driver: ChangeDriver;
+  readonly #compiled = new Map<string, CompiledConfiguration>();
+  #running: CompiledConfiguration | undefined;
+  #guard: RollbackGuard | undefined;
+  /** A request is looked at, which takes seconds, and no other is taken. */
+  #isJudging = false;
+
+  constructor(options: CoreChangesOptions) {
+    this.#options = options;
+    const { records, configFile, stateFolder, keeper } = options;
+    this.#machine = new ChangeMachine(bootId());
+    this.#driver = new ChangeDriver({
+      machine: this.#machine,
+      acts: changeActs({
+        records,
+        configFile,
+        stateFolder,
+        keeper,
+        compile: (text) => this.#compile(text),
+        onInForce: (compiled) => this.#follow(compiled),
+      }),
+      onEvent: (event) => options.alarm(describeChangeEvent(event)),
+      onIdle: () => this.#dismissGuard(),
+    });
+  }
+
+  /** Undefined before the first is in force. */
+  get running(): CompiledConfiguration | undefined {
+    return this.#running;
+  }
+
+  get underWay(): { change: Change; phase: string; rollbackInMs?: number } | undefined {
+    const { change, phase } = this.#machine;
+    if (change === undefined) return undefined;
+    const { rollbackInMs } = this.#driver;
+    return { change, phase, ...(rollbackInMs === undefined ? {} : { rollbackInMs }) };
+  }
+
+  /** The number of the newest revision, where it is what is in force. */
+  get revision(): number | undefined {
+    const [newest] = this.#options.records.revisions.list({ limit: 1 });
+    return newest?.[1].configText === this.#running?.configText ? newest?.[0] : undefined;
+  }
+
+  /**
+   * Goes on with the change that the last process left. Resolves when a ruleset is in force, or
+   * trying again is all that is left.
+   *
+   * @param first what to run by until then
+   */
+  async resume(pending: PendingChange, first: CompiledConfiguration): Promise<void> {
+    this.#running = first;
+    if (pending.phase === 'waiting') this.#startGuard();
+    await this.#driver.start(pending);
+  }
+
+  /** Puts a configuration in force that needs nobody's confirmation, as at the start. */
+  async begin(compiled: CompiledConfiguration): Promise<void> {
+    const { keeper, stateFolder, records } = this.#options;
+    this.#follow(compiled);
+    await keeper.apply(wantedRuleset(compiled, stateFolder), { insists: true });
+    const { configText, rulesetText } = compiled;
+    const [newest] = records.revisions.list({ limit: 1 });
+    if (newest?.[1].configText === configText) return;
+    records.recordRevision({
+      author: 'the config file',
+      recordedAt: Date.now(),
+      configText,
+      rulesetText,
+    });
+  }
+
+  async apply({ configText, ...terms }: ApplyRequest | RevisionText): Promise<ControlReply> {
+    if (this.#isJudging || this.#machine.phase !== 'idle') return this.#refuseBusy();
+    this.#isJudging = true;
+    try {
+      const judged = await this.#judge(configText, terms);
+      return 'kind' in judged ? judged : await this.#make(judged, terms);
+    } finally {
+      this.#isJudging = false;
+    }
+  }
+
+  async applyRevision({ revision, ...terms }: RevisionRequest): Promise<ControlReply> {
+    const found = this.#options.records.revisions.get(revision);
+    if (found === undefined) {
+      return refused('no-such-revision', `there is no revision ${revision}`);
+    }
+    return this.apply({ ...terms, configText: found.configText });
+  }
+
+  async decide({ kind, changeId, author }: DecisionRequest): Promise<ControlReply> {
+    const { change } = this.#machine;
+    if (change === undefined) return refused('no-such-change', 'no change is under way');
+    const id = changeId ?? change.id;
+    if (id !== change.id) {
+      return refused('no-such-change', `the change under way is ${change.id}, not ${id}`);
+    }
+    this.#options.alarm(`${author} asks to ${kind} change ${id}`);
+    const event = await this.#driver.request({ kind, changeId: id });
+    return this.#replyTo(event);
+  }
+
+  /** In one transaction of the kernel; the next config is under it as well. */
+  async setSafeMode(options: { on: boolean; author: string }): Promise<ControlReply> {
+    const { on, author } = options;
+    const { stateFolder, keeper, alarm } = this.#options;
+    const running = this.#running;
+    if (running === undefined) return refused('failed', 'no configuration is in force yet');
+    alarm(`${author} switches safe mode ${on ? 'on' : 'off'}`);
+    if (on) switchSafeModeOn(stateFolder, { sinceMs: Date.now(), author });
+    else switchSafeModeOff(stateFolder);
+    const result = await keeper.apply(wantedRuleset(running, stateFolder), { insists: true });
+    if (result.success) return { kind: 'safe-mode', on };
+    return refused('failed', `${describeNftFailure(result.failure)}; it is tried again`);
+  }
+
+  /** Somebody switched safe mode while the kernel was looked at: the panic button without us. */
+  wantedNow(): ReturnType<typeof wantedRuleset> | undefined {
+    const { stateFolder, keeper } = this.#options;
+    if (this.#running === undefined) return undefined;
+    const isSafe = readSafeMode(stateFolder) !== undefined;
+    const isInForce = (keeper.inForce === 'safe') === isSafe;
+    return isInForce ? undefined : wantedRuleset(this.#running, stateFolder);
+  }
+
+  /** A change that waits goes on waiting: its guard, or the next start, looks after it. */
+  async stop(): Promise<void> {
+    await this.#driver.stop();
+  }
+
+  async #judge(
+    configText: string,
+    { forced, access }: Terms,
+  ): Promise<CompiledConfiguration | ControlReply> {
+    const { compiled, problems } = await this.#compile(configText);
+    if (compiled === undefined) return refused('config-problems', problems);
+    const { configFile, stateFolder } = this.#options;
+    const running = this.#running;
+    if (running === undefined) return refused('failed', 'no configuration is in force yet');
+    const { paths } = compiled.config;
+    if (JSON.stringify(paths) !== JSON.stringify(running.config.paths)) {
+      const reason =
+        'paths cannot change while gatehouse runs: stop it, move the folders, start it';
+      return refused('needs-restart', reason);
+    }
+    const held = readConfigFile(configFile).text;
+    const isKnown = held === undefined || held === configText || held === running.configText;
+    if (!isKnown && !forced) {
+      const reason = `${configFile} has edits that are neither in force nor in this change`;
+      return refused('config-file-edited', `${reason}: apply the file itself, or use --force`);
+    }
+    const wanted = wantedRuleset(compiled, stateFolder);
+    const options = { current: running.config, next: compiled.config, nextRuleset: wanted.ruleset };
+    const loss = access === undefined ? undefined : findAccessLoss({ ...options, access });
+    if (loss !== undefined && !forced) {
+      return refused('cuts-own-access', `this would cut your own way in: ${loss}`);
+    }
+    return compiled;
+  }
+
+  async #make(next: CompiledConfiguration, { author, windowMs, forced }: Terms) {
+    const running = this.#running;
+    if (running === undefined) throw new Error('a change without a running configuration');
+    const change: Change = {
+      id: randomBytes(4).toString('hex'),
+      author,
+      previous: { configText: running.configText, rulesetText: running.rulesetText },
+      next: { configText: next.configText, rulesetText: next.rulesetText },
+      windowMs,
+    };
+    this.#options.alarm(`${author} applies change ${change.id}`);
+    // Before anything is touched: it must be there when the core dies half-way.
+    this.#startGuard();
+    const input = { kind: 'request', change, cutsOwnAccess: false, forced } as const;
+    return this.#replyTo(await this.#driver.request(input));
+  }
+
+  #startGuard(): void {
+    const { program, configFile, stateFolder, alarm } = this.#options;
+    this.#guard = new RollbackGuard(program, { configFile, stateFolder }, (reason) => {
+      alarm(`the rollback guard ${reason}: a change is safe only while gatehouse runs`);
+    });
+  }
+
+  #dismissGuard(): void {
+    this.#guard?.dismiss();
+    this.#guard = undefined;
+  }
+
+  #replyTo(event: ChangeEvent): ControlReply {
+    const { changeId } = event;
+    switch (event.kind) {
+      case 'change-applied': {
+        const { rollbackInMs } = this.#driver;
+        const rest = rollbackInMs === undefined ? {} : { rollbackInMs };
+        return { kind: 'change', changeId, outcome: 'applied', ...rest };
+      }
+      case 'change-confirmed': {
+        const { revision } = this;
+        const rest = revision === undefined ? {} : { revision };
+        return { kind: 'change', changeId, outcome: 'confirmed', ...rest };
+      }
+      case 'change-rolled-back':
+        if (event.cause === 'asked-for')
+          return { kind: 'change', changeId, outcome: 'rolled-back' };
+        return refused('failed', describeChangeEvent(event));
+      case 'request-refused':
+        return refused(event.why, describeRefusal(event.why));
+      case 'change-refused': {
+        if (event.step === 'store-pending') return refused('storage', event.reason);
+        // An nft that is missing or hangs is no fault of the ruleset.
+        const isWorking = this.#options.keeper.trouble === undefined;
+        return refused(isWorking ? 'ruleset-refused' : 'failed', event.reason);
+      }
+      case 'confirmation-failed':
+        return refused('storage', event.reason);
+      default:
+        return refused('failed', describeChangeEvent(event));
+    }
+  }
+
+  #refuseBusy(): ControlReply {
+    const { change } = this.#machine;
+    const which = change === undefined ? 'another request is looked at' : underWayText(change);
+    return refused('busy', which);
+  }
+
+  #follow(compiled: CompiledConfiguration): void {
+    this.#running = compiled;
+    this.#options.onInForce(compiled);
+  }
+
+  async #compile(configText: string): Promise<CompileResult> {
+    const known = this.#compiled.get(configText) ?? this.#ifRunning(configText);
+    if (known !== undefined) return { compiled: known };
+    const result = await this.#options.compile(configText);
+    if (result.compiled === undefined) return result;
+    this.#compiled.set(configText, result.compiled);
+    const [oldest] = this.#compiled.keys();
+    if (this.#compiled.size > COMPILED_KEPT && oldest !== undefined) this.#compiled.delete(oldest);
+    return result;
+  }
+
+  #ifRunning(configText: string): CompiledConfiguration | undefined {
+    return this.#running?.configText === configText ? this.#running : undefined;
+  }
+}
+
+/** As the request, with the text of its revision. */
+type RevisionText = Terms & { readonly configText: string };
+
+function underWayText({ id, author }: Change): string {
+  return `change ${id} of ${author} is under way: confirm it or roll it back first`;
+}
+
+function refused(code: RefusalCode, reason: string): ControlReply {
+  return { kind: 'refused', code, reason };
+}

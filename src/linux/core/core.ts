@@ -1,0 +1,309 @@
+/**
+ * The privileged process: it holds the ruleset, the programs in the kernel, the state, the roles.
+ *
+ * What it puts into the kernel stays there when it ends, however that is. The next start finds it
+ * and goes on.
+ */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { findPaths } from '../../config/find-paths.ts';
+import type { Config } from '../../config/schema.ts';
+import type { CompiledConfiguration } from '../../gateway/compile-configuration.ts';
+import { interfaceOfNetwork } from '../../gateway/firewall-plan.ts';
+import {
+  CONTROL_SOCKET_NAME,
+  type ControlRequest,
+  type CoreStatus,
+} from '../../messages/control-messages.ts';
+import { openNft } from '../nft.ts';
+import { type ChangeRecords, openChangeRecords } from '../store/change-records.ts';
+import { openStore, type StorageAlarm, type Store } from '../store/store.ts';
+import { Alarms } from './alarms.ts';
+import { readConfigFile } from './config-file.ts';
+import { compileBounded } from './configuration-compiler.ts';
+import { type ControlReply, startControlServer } from './control-server.ts';
+import { CoreChanges } from './core-changes.ts';
+import { CoreRoles } from './core-roles.ts';
+import { type CoreParts, coreStatus } from './core-status.ts';
+import { type InstanceLock, type LockHolder, lockFolder, lockNetwork } from './instance-lock.ts';
+import { PacketCounting } from './packet-counting.ts';
+import { answerRevision, answerRevisions } from './revision-answers.ts';
+import { RulesetKeeper } from './ruleset-keeper.ts';
+
+export interface CoreOptions {
+  /** How this program is started, without its words; absolute paths. */
+  readonly program: readonly [string, ...string[]];
+  readonly version: string;
+  readonly configFile: string;
+  /** The account that role processes run as. */
+  readonly user: string;
+  /** One line for the log. */
+  readonly log: (text: string) => void;
+  readonly onApiReady: (addresses: readonly string[]) => void;
+}
+
+/** A rollback guard holds its locks for a second or two. */
+const GUARD_WAIT_MS = 70_000;
+const LOCK_LOOK_EVERY_MS = 100;
+/** Of the API, for programs on this machine. */
+const API_SOCKET_NAME = 'api.sock';
+
+/** What was put up, in order, to be taken down in reverse. */
+type Undoing = (() => void | Promise<void>)[];
+
+/**
+ * Puts everything up, or nothing.
+ *
+ * @throws Error that says what is in the way
+ */
+export async function startCore(options: CoreOptions): Promise<Core> {
+  const undoing: Undoing = [];
+  try {
+    const core = new Core(options, undoing);
+    await core.start();
+    return core;
+  } catch (cause) {
+    await takeDown(undoing);
+    throw cause;
+  }
+}
+
+export class Core {
+  readonly #options: CoreOptions;
+  readonly #undoing: Undoing;
+  readonly #alarms: Alarms;
+  #parts: CoreParts | undefined;
+
+  constructor(options: CoreOptions, undoing: Undoing) {
+    this.#options = options;
+    this.#undoing = undoing;
+    this.#alarms = new Alarms(options.log);
+  }
+
+  async start(): Promise<void> {
+    const { configFile } = this.#options;
+    const file = readConfigFile(configFile);
+    if (file.text === undefined) {
+      throw new Error(file.absent ? `${file.reason}; gatehouse init makes one` : file.reason);
+    }
+    const paths = findPaths(file.text);
+    await this.#lock(paths.state, (holder) => lockFolder(paths.state, holder));
+    await this.#lock(paths.runtime, (holder) => lockFolder(paths.runtime, holder));
+    await this.#lock('this network namespace', lockNetwork);
+    const store = this.#openStore(paths.state);
+    const records = openChangeRecords(store);
+    const first = await this.#firstConfiguration(file.text, records);
+    const counting = new PacketCounting(interfacesOf(first.config), (text) => {
+      this.#alarms.raise(text);
+    });
+    this.#undoing.push(() => counting.stop());
+    const keeper = this.#makeKeeper();
+    const changes = this.#makeChanges({ keeper, records, counting, stateFolder: paths.state });
+    await keeper.protect();
+    const pending = records.pending();
+    if (pending === undefined) await changes.begin(first);
+    else await changes.resume(pending, first);
+    const config = changes.running?.config ?? first.config;
+    const roles = this.#startRoles({ config, counting, runtimeFolder: paths.runtime });
+    this.#parts = { paths, store, records, keeper, counting, changes, roles };
+    const path = join(paths.runtime, CONTROL_SOCKET_NAME);
+    const control = await startControlServer(path, (request) => this.#answer(request));
+    this.#undoing.push(() => control.close());
+  }
+
+  /** Undefined until everything stands. */
+  status(): CoreStatus | undefined {
+    const { version, configFile } = this.#options;
+    if (this.#parts === undefined) return undefined;
+    return coreStatus({ ...this.#parts, version, configFile, alarms: this.#alarms.list });
+  }
+
+  /**
+   * Leaves in the kernel what protects the network.
+   *
+   * @throws Error that tells everything that could not be taken down
+   */
+  async stop(): Promise<void> {
+    await takeDown(this.#undoing);
+  }
+
+  /** A guard that ends a dead instance's change holds the locks for a moment. */
+  async #lock(what: string, lock: (holder: LockHolder) => InstanceLock): Promise<void> {
+    const giveUpAt = performance.now() + GUARD_WAIT_MS;
+    for (;;) {
+      const taken = lock('instance');
+      if (taken.release !== undefined) {
+        this.#undoing.push(taken.release);
+        return;
+      }
+      if (!taken.isGuard || performance.now() > giveUpAt) {
+        const holder =
+          taken.holderPid === undefined ? 'another process' : `process ${taken.holderPid}`;
+        throw new Error(`gatehouse runs already: ${holder} has ${what}`);
+      }
+      await pause(LOCK_LOOK_EVERY_MS);
+    }
+  }
+
+  #openStore(folder: string): Store {
+    const store = openStore(folder, {
+      alarm: (alarm) => this.#alarms.raise(describeStorageAlarm(alarm)),
+    });
+    this.#undoing.push(() => store.close());
+    return store;
+  }
+
+  /**
+   * What the file says counts. One that cannot be understood does not keep a network down that ran
+   * before.
+   */
+  async #firstConfiguration(
+    fileText: string,
+    records: ChangeRecords,
+  ): Promise<CompiledConfiguration> {
+    const { configFile: fileName } = this.#options;
+    const pending = records.pending();
+    const wanted = pending === undefined ? fileText : pending.change.previous.configText;
+    const { compiled, problems } = await compileBounded(wanted, { fileName });
+    if (compiled !== undefined) return compiled;
+    const [newest] = records.revisions.list({ limit: 1 });
+    if (newest === undefined) throw new Error(`the config has problems:\n${problems}`);
+    const [number, { configText }] = newest;
+    const before = await compileBounded(configText, { fileName: `revision ${number}` });
+    if (before.compiled === undefined) throw new Error(`the config has problems:\n${problems}`);
+    this.#alarms.raise(
+      `the config has problems, so that of revision ${number} is in force: ${problems}`,
+    );
+    return before.compiled;
+  }
+
+  #makeKeeper(): RulesetKeeper {
+    const keeper = new RulesetKeeper({
+      nft: openNft(),
+      restores: () => this.#parts?.changes.running?.config.firewall.foreignChanges !== 'report',
+      onForeignChange: () => this.#parts?.changes.wantedNow(),
+      alarm: (text) => this.#alarms.raise(text),
+    });
+    this.#undoing.push(() => keeper.stop());
+    return keeper;
+  }
+
+  #makeChanges(parts: {
+    keeper: RulesetKeeper;
+    records: ChangeRecords;
+    counting: PacketCounting;
+    stateFolder: string;
+  }): CoreChanges {
+    const { configFile, program } = this.#options;
+    const { counting, ...rest } = parts;
+    const changes = new CoreChanges({
+      ...rest,
+      program,
+      configFile,
+      compile: (text) => compileBounded(text, { fileName: configFile }),
+      onInForce: ({ config }) => {
+        counting.count(interfacesOf(config));
+        this.#parts?.roles.follow(config);
+      },
+      alarm: (text) => this.#alarms.raise(text),
+    });
+    this.#undoing.push(() => changes.stop());
+    return changes;
+  }
+
+  #startRoles(parts: {
+    config: Config;
+    counting: PacketCounting;
+    runtimeFolder: string;
+  }): CoreRoles {
+    const { program, version, user, log, onApiReady } = this.#options;
+    const { runtimeFolder, ...rest } = parts;
+    const apiSocketPath = join(runtimeFolder, API_SOCKET_NAME);
+    const roles = new CoreRoles({
+      ...rest,
+      program,
+      version,
+      user,
+      apiSocketPath,
+      onApiReady,
+      log,
+      alarm: (text) => this.#alarms.raise(text),
+    });
+    this.#undoing.push(async () => {
+      await roles.stop();
+      // The role could not: it has no right to the folder any more.
+      rmSync(apiSocketPath, { force: true });
+    });
+    return roles;
+  }
+
+  async #answer(request: ControlRequest): Promise<ControlReply> {
+    const parts = this.#parts;
+    const status = this.status();
+    if (parts === undefined || status === undefined) throw new Error('gatehouse is starting');
+    const { changes, records } = parts;
+    switch (request.kind) {
+      case 'get-status':
+        return { kind: 'status', status };
+      case 'get-running':
+        return this.#running(changes);
+      case 'apply':
+        return changes.apply(request);
+      case 'apply-revision':
+        return changes.applyRevision(request);
+      case 'confirm':
+      case 'rollback':
+        return changes.decide(request);
+      case 'get-revisions':
+        return answerRevisions(records, request);
+      case 'get-revision':
+        return answerRevision(records, request);
+      case 'set-safe-mode':
+        return changes.setSafeMode(request);
+    }
+  }
+
+  #running({ running }: CoreChanges): ControlReply {
+    if (running === undefined) throw new Error('no configuration is in force yet');
+    const { configFile } = this.#options;
+    const { configText, rulesetText } = running;
+    return { kind: 'running', configFile, configText, rulesetText };
+  }
+}
+
+function describeStorageAlarm(alarm: StorageAlarm): string {
+  switch (alarm.kind) {
+    case 'file-damaged': {
+      const kept = alarm.keptAs === undefined ? '' : `; it is kept as ${alarm.keptAs}`;
+      return `${alarm.file} was damaged and is made anew: ${alarm.reason}${kept}`;
+    }
+    case 'state-truncated':
+      return `acknowledged state is lost: ${alarm.reason}`;
+    case 'writing-failed':
+      return `the state is kept in memory only: ${alarm.error.message}`;
+    case 'writing-resumed':
+      return 'the state is on disk again';
+  }
+}
+
+function interfacesOf(config: Config): string[] {
+  const inside = Object.entries(config.networks).map(([name, network]) =>
+    interfaceOfNetwork(name, network),
+  );
+  return [config.wan?.interface, ...inside].filter((name) => name !== undefined);
+}
+
+async function takeDown(undoing: Undoing): Promise<void> {
+  const errors: unknown[] = [];
+  // One that fails keeps none of the others up.
+  for (const undo of undoing.splice(0).reverse()) {
+    try {
+      await undo();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  const words = errors.map((error) => (error instanceof Error ? error.message : String(error)));
+  if (errors.length > 0) throw new AggregateError(errors, words.join('; '));
+}

@@ -1,0 +1,76 @@
+/** One instance a folder and a network namespace: who is there already is named. */
+import { ftruncateSync, mkdirSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { tryLockFile } from '../file-lock.ts';
+
+/** Of every folder of an instance. It tells its holder's process number, and what that is. */
+export const INSTANCE_LOCK_NAME = 'instance.lock';
+
+/** Seen by every instance on the machine, whatever folders its config names. */
+const CLAIMS_FOLDER = '/run/gatehouse';
+
+export type InstanceLock =
+  | { readonly release: () => void; readonly holderPid?: never }
+  /** Undefined: it holds the lock and has not told its number yet. */
+  | { readonly release?: never; readonly holderPid: number | undefined; readonly isGuard: boolean };
+
+/** What takes a lock: an instance for its whole life, a rollback guard for a second. */
+export type LockHolder = 'instance' | 'rollback-guard';
+
+/**
+ * Takes a state or runtime folder, which is made when it is missing. The lock of a process that has
+ * died, however that was, is free.
+ *
+ * @throws Error of node:fs when the folder or the lock's file cannot be made
+ */
+export function lockFolder(folder: string, holder: LockHolder = 'instance'): InstanceLock {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  return lockFile(join(folder, INSTANCE_LOCK_NAME), holder);
+}
+
+/**
+ * Takes this process's network namespace: it has one table `inet gatehouse`, and two owners would
+ * undo each other's changes.
+ *
+ * @throws Error of node:fs
+ */
+export function lockNetwork(holder: LockHolder = 'instance'): InstanceLock {
+  mkdirSync(CLAIMS_FOLDER, { recursive: true, mode: 0o700 });
+  return lockFile(`${CLAIMS_FOLDER}/network-${statSync('/proc/self/ns/net').ino}.lock`, holder);
+}
+
+function lockFile(path: string, holder: LockHolder): InstanceLock {
+  const lock = tryLockFile(path, 'existing') ?? tryLockFile(path, 'create');
+  if (lock === undefined) return holderOf(path);
+  try {
+    ftruncateSync(lock.fd);
+    writeSync(lock.fd, `${process.pid} ${holder}\n`, 0);
+  } catch (cause) {
+    // On a full disk: it is held all the same, by somebody without a name.
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOSPC') {
+      lock.release();
+      throw cause;
+    }
+  }
+  return {
+    release: () => {
+      try {
+        // While it is locked: afterwards the file may be somebody else's.
+        rmSync(path, { force: true });
+      } finally {
+        lock.release();
+      }
+    },
+  };
+}
+
+function holderOf(path: string): Extract<InstanceLock, { isGuard: boolean }> {
+  try {
+    const [number, holder] = readFileSync(path, 'utf8').trim().split(' ');
+    const pid = Number(number);
+    const holderPid = Number.isSafeInteger(pid) && pid > 0 ? pid : undefined;
+    return { holderPid, isGuard: holder === 'rollback-guard' };
+  } catch {
+    return { holderPid: undefined, isGuard: false };
+  }
+}

@@ -1,0 +1,208 @@
+/**
+ * What the command line says to the running core, over the Unix socket `control.sock` in the
+ * runtime folder, which only root can open. The core validates every request all the same, and the
+ * command line every answer: either may be of another version.
+ */
+import Type, { type Static, type TSchema } from 'typebox';
+import { Value } from 'typebox/value';
+
+/** One line of JSON: a config of 2 MiB and the printed ruleset of 10,000 rules, escaped. */
+export const CONTROL_MESSAGE_BYTES_MAX = 32 * 1024 * 1024;
+/** In the runtime folder. */
+export const CONTROL_SOCKET_NAME = 'control.sock';
+/** Most revisions in one answer: their diffs may be long. */
+export const REVISIONS_PER_ANSWER_MAX = 200;
+
+const CONFIG_TEXT_LENGTH_MAX = 2 * 1024 * 1024;
+const REASON_LENGTH_MAX = 64 * 1024;
+const NOTE_LENGTH_MAX = 1_024;
+
+const strict = { additionalProperties: false } as const;
+const RequestId = Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1 });
+const Milliseconds = Type.Number({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+/** Who asks, for history and log: one printable line. */
+const Author = Type.String({ pattern: '^[^\\p{C}\\p{Zl}\\p{Zp}]{1,64}$' });
+const ChangeId = Type.String({ pattern: '^[a-z0-9-]{1,36}$' });
+const ConfigText = Type.String({ maxLength: CONFIG_TEXT_LENGTH_MAX });
+const Note = Type.String({ maxLength: NOTE_LENGTH_MAX });
+const Name = Type.String({ minLength: 1, maxLength: 64 });
+/** As sshd writes it: a link-local one names its interface. */
+const IpAddressText = Type.String({
+  pattern: '^[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9_.:-]{1,15})?$',
+});
+
+function message<K extends string, P extends Record<string, TSchema>>(kind: K, properties: P) {
+  return Type.Object({ kind: Type.Literal(kind), id: RequestId, ...properties }, strict);
+}
+
+/** The TCP connection by which whoever asks reaches the gateway: $SSH_CONNECTION, for example. */
+const AccessPath = Type.Object(
+  {
+    clientAddress: IpAddressText,
+    gatewayAddress: IpAddressText,
+    gatewayPort: Type.Integer({ minimum: 1, maximum: 65_535 }),
+  },
+  strict,
+);
+export type AccessPath = Static<typeof AccessPath>;
+
+const windowAndForce = {
+  author: Author,
+  /** The change is rolled back unless it is confirmed within this time. */
+  windowMs: Milliseconds,
+  /** Also when it cuts the asker's own access, or overwrites an edited config file. */
+  forced: Type.Boolean(),
+  access: Type.Optional(AccessPath),
+};
+
+export const controlRequestSchema = Type.Union([
+  message('get-status', {}),
+  message('get-running', {}),
+  message('apply', { configText: ConfigText, ...windowAndForce }),
+  /** As `apply`, with the config text of a revision. */
+  message('apply-revision', { revision: Count, ...windowAndForce }),
+  /** Without a change's id: the one under way. */
+  message('confirm', { changeId: Type.Optional(ChangeId), author: Author }),
+  message('rollback', { changeId: Type.Optional(ChangeId), author: Author }),
+  /** The newest first, those below `before`. */
+  message('get-revisions', {
+    before: Type.Optional(Count),
+    limit: Type.Integer({ minimum: 1, maximum: REVISIONS_PER_ANSWER_MAX }),
+  }),
+  message('get-revision', { revision: Count }),
+  message('set-safe-mode', { on: Type.Boolean(), author: Author }),
+]);
+export type ControlRequest = Static<typeof controlRequestSchema>;
+
+const RevisionSummary = Type.Object(
+  {
+    revision: Count,
+    author: Type.String({ maxLength: 64 }),
+    /** Milliseconds since 1970 by the wall clock, which may have been wrong. */
+    recordedAt: Type.Number(),
+    linesAdded: Count,
+    linesRemoved: Count,
+  },
+  strict,
+);
+export type RevisionSummary = Static<typeof RevisionSummary>;
+
+const RoleHealth = Type.Object(
+  {
+    role: Name,
+    phase: Type.Enum(['waiting', 'starting', 'running', 'stopped']),
+    restartCount: Count,
+    lastExit: Type.Optional(Note),
+    /** In this phase. */
+    forMs: Milliseconds,
+  },
+  strict,
+);
+
+const ChangeUnderWay = Type.Object(
+  {
+    changeId: ChangeId,
+    author: Author,
+    phase: Name,
+    /** Until it is rolled back; only while it waits to be confirmed. */
+    rollbackInMs: Type.Optional(Milliseconds),
+  },
+  strict,
+);
+
+export const coreStatusSchema = Type.Object(
+  {
+    version: Name,
+    pid: Count,
+    uptimeMs: Milliseconds,
+    configFile: Type.String({ maxLength: 4_096 }),
+    stateFolder: Type.String({ maxLength: 4_096 }),
+    /** Of the config that is in force; absent before the first is recorded. */
+    revision: Type.Optional(Count),
+    /** Everything below is as it should be. */
+    healthy: Type.Boolean(),
+    /** What is not as it should be, one sentence each. */
+    problems: Type.Array(Note, { maxItems: 256 }),
+    /** What happened since the start that a person should know, the newest last. */
+    alarms: Type.Array(Type.Object({ atMs: Type.Number(), text: Note }, strict), { maxItems: 100 }),
+    /** `config`: that of the config. `posture`: everything refused. `unknown`: see the problems. */
+    ruleset: Type.Enum(['config', 'safe', 'posture', 'unknown']),
+    ruleCount: Count,
+    forwarding: Type.Boolean(),
+    safeMode: Type.Optional(
+      Type.Object({ sinceMs: Type.Number(), author: Type.String({ maxLength: 64 }) }, strict),
+    ),
+    change: Type.Optional(ChangeUnderWay),
+    roles: Type.Array(RoleHealth, { maxItems: 16 }),
+    interfaces: Type.Array(
+      Type.Object({ name: Name, state: Type.Enum(['counting', 'absent', 'failed']) }, strict),
+      { maxItems: 256 },
+    ),
+    apiAddresses: Type.Array(Type.String({ maxLength: 256 }), { maxItems: 32 }),
+    /** What the config asks for and this version does not do yet. */
+    notInForce: Type.Array(Note, { maxItems: 64 }),
+  },
+  strict,
+);
+export type CoreStatus = Static<typeof coreStatusSchema>;
+
+/** Why a request was not done. Nothing has changed. */
+const RefusalCode = Type.Enum([
+  /** The config has problems; the reason lists them, one a line. */
+  'config-problems',
+  /** nft refuses the ruleset; the reason names the rule. */
+  'ruleset-refused',
+  'busy',
+  'no-such-change',
+  'no-such-revision',
+  'window-out-of-range',
+  'cuts-own-access',
+  /** The config file holds edits that are neither in force nor in the request. */
+  'config-file-edited',
+  /** It cannot be changed while the program runs. */
+  'needs-restart',
+  /** The disk does not take it. */
+  'storage',
+  'failed',
+]);
+export type RefusalCode = Static<typeof RefusalCode>;
+
+export const controlAnswerSchema = Type.Union([
+  message('status', { status: coreStatusSchema }),
+  message('running', {
+    configFile: Type.String({ maxLength: 4_096 }),
+    configText: ConfigText,
+    rulesetText: Type.String(),
+  }),
+  message('change', {
+    changeId: ChangeId,
+    outcome: Type.Enum(['applied', 'confirmed', 'rolled-back']),
+    /** For `applied`: until it is rolled back. */
+    rollbackInMs: Type.Optional(Milliseconds),
+    /** For `confirmed`. */
+    revision: Type.Optional(Count),
+  }),
+  message('revisions', {
+    revisions: Type.Array(RevisionSummary, { maxItems: REVISIONS_PER_ANSWER_MAX }),
+  }),
+  message('revision', {
+    summary: RevisionSummary,
+    configText: ConfigText,
+    configDiff: Type.String(),
+    rulesetText: Type.String(),
+  }),
+  message('safe-mode', { on: Type.Boolean() }),
+  message('refused', { code: RefusalCode, reason: Type.String({ maxLength: REASON_LENGTH_MAX }) }),
+]);
+export type ControlAnswer = Static<typeof controlAnswerSchema>;
+
+/** @returns undefined for anything that is not exactly such a message */
+export function asControlRequest(value: unknown): ControlRequest | undefined {
+  return Value.Check(controlRequestSchema, value) ? value : undefined;
+}
+
+/** @returns undefined for anything that is not exactly such a message */
+export function asControlAnswer(value: unknown): ControlAnswer | undefined {
+  return Value.Check(controlAnswerSchema, value) ? value : undefined;
+}
