@@ -4,9 +4,10 @@
  * needs: a role without rights has no use for the core's code, and a verb is to answer at once.
  */
 import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ApiSources } from './api/server.ts';
-import { parseCommandLine, UsageError } from './cli/arguments.ts';
+import { UsageError } from './cli/usage-error.ts';
 import type { CliWorld } from './cli/world.ts';
 import type { CoreConnection } from './linux/role-process.ts';
 
@@ -24,12 +25,13 @@ async function main(words: readonly string[]): Promise<number> {
   // Not for people: how the core starts its own processes.
   if (words[0] === 'role') return runRole(words.slice(1));
   try {
+    const { parseCommandLine } = await import('./cli/arguments.ts');
     const { withSshConnection } = await import('./linux/ssh-connection.ts');
     const environment = withSshConnection(process.env);
     const command = parseCommandLine(words, environment);
     switch (command.verb) {
       case 'run':
-        return await run(command.config, command.user);
+        return await run(resolve(command.config), command.user);
       case 'demo':
         return runDemo(command.port);
       default: {
@@ -47,8 +49,15 @@ async function main(words: readonly string[]): Promise<number> {
 async function run(configFile: string, user: string): Promise<number> {
   const { runCore } = await import('./linux/core/core-process.ts');
   const onApiReady = (addresses: readonly string[]) => print(`API on ${addresses.join(', ')}\n`);
-  await runCore({ program, version, configFile, user, log: report, onApiReady }, print);
-  return 0;
+  try {
+    await runCore({ program, version, configFile, user, log: report, onApiReady }, print);
+    return 0;
+  } catch (error) {
+    report(error);
+    const { exitCodes } = await import('./cli/exit-codes.ts');
+    const isConfig = error instanceof Error && error.name === 'ConfigProblemsError';
+    return isConfig ? exitCodes.configProblems : exitCodes.failed;
+  }
 }
 
 /** Becomes the demo, which is no part of the program and knows it only from outside. */
@@ -67,7 +76,7 @@ async function runRole([role, ...words]: readonly string[]): Promise<number> {
   if (role === 'rollback-guard') {
     const [configFile, stateFolder] = words;
     if (configFile !== undefined && stateFolder !== undefined) {
-      const { guardChange } = await import('./linux/core/rollback-guard.ts');
+      const { guardChange } = await import('./linux/core/guard-process.ts');
       await guardChange({ configFile, stateFolder }, report);
       return 0;
     }

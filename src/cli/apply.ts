@@ -13,11 +13,11 @@ export async function apply(command: CommandOf<'apply'>, world: CliWorld): Promi
   // The core checks as well; here the messages are at hand before anybody is asked.
   const { compiled, failure } = readConfig(source.file, world);
   if (compiled === undefined) return failure;
-  const { configText, notInForce } = compiled;
+  const { configText } = compiled;
   return makeChange(world, {
     instance: command,
     question: { kind: 'apply', configText, ...termsOf(terms, world) },
-    notes: [...notInForce, ...notesOnAccess(terms, world)],
+    notes: notesOnAccess(terms, world),
   });
 }
 

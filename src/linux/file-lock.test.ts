@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { startProcess } from './command-runner.ts';
-import { tryLockFile } from './file-lock.ts';
+import { tryLockFile, tryLockFolder } from './file-lock.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'gatehouse-lock-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -35,6 +35,34 @@ test('the lock of a removed file protects nothing, so its name can be taken agai
   assert.ok(old !== undefined && lock !== undefined);
   old.release();
   lock.release();
+});
+
+test('the lock of a folder excludes others until it is released, and makes nothing in it', () => {
+  const path = join(directory, 'folder');
+  mkdirSync(path);
+  const lock = tryLockFolder(path);
+  assert.ok(lock);
+  assert.equal(tryLockFolder(path), undefined);
+  assert.equal(tryLockFolder(`${path}/.`), undefined);
+  assert.deepEqual(readdirSync(path), []);
+  lock.release();
+  const next = tryLockFolder(path);
+  assert.ok(next);
+  next.release();
+});
+
+test('a folder that takes no file can be locked', () => {
+  const lock = tryLockFolder('/proc/self/task');
+  assert.ok(lock);
+  assert.equal(tryLockFolder('/proc/self/task'), undefined);
+  lock.release();
+});
+
+test('what is no folder, or is not there, is an error that names it', () => {
+  const path = join(directory, 'no-folder');
+  assert.throws(() => tryLockFolder(path), /ENOENT.*no-folder/);
+  writeFileSync(path, '');
+  assert.throws(() => tryLockFolder(path), /ENOTDIR.*no-folder/);
 });
 
 test('a killed holder loses its lock, and its children do not keep it', async () => {

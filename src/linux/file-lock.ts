@@ -6,7 +6,7 @@
  * Node opens files to be closed on exec. Who gets the lock of a dead process therefore knows that
  * none of its children is about to be born.
  */
-import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
+import { closeSync, constants as constantsOfFiles, fstatSync, openSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
 import { errno, LinuxError, openNativeLibrary } from './ffi.ts';
 
@@ -18,7 +18,7 @@ const LOCK_EX = 2;
 const LOCK_NB = 4;
 
 export interface FileLock {
-  /** Open for reading and writing. */
+  /** Of a file: open for reading and writing. */
   readonly fd: number;
   release(): void;
 }
@@ -47,6 +47,21 @@ export function tryLockFile(path: string, mode: 'create' | 'existing'): FileLock
   if (!isStill(path, fd)) {
     closeSync(fd);
     return undefined;
+  }
+  return { fd, release: () => closeSync(fd) };
+}
+
+/**
+ * Takes the lock of a folder, also of one that nothing can be written to, or returns undefined when
+ * another holds it.
+ */
+export function tryLockFolder(path: string): FileLock | undefined {
+  const fd = openSync(path, constantsOfFiles.O_RDONLY | constantsOfFiles.O_DIRECTORY);
+  if (libc.flock(fd, LOCK_EX | LOCK_NB) !== 0) {
+    const code = errno();
+    closeSync(fd);
+    if (code === constants.errno.EAGAIN) return undefined;
+    throw new LinuxError(`lock ${path}`, code);
   }
   return { fd, release: () => closeSync(fd) };
 }

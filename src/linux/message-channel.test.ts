@@ -59,6 +59,43 @@ test('a line that never ends is cut off at the limit', async () => {
   assert.equal(await ended, 'a message of more than 1000 bytes came');
 });
 
+test('a long message in thousands of pieces costs no more than its length', async () => {
+  const [stream, peer] = duplexPair();
+  const { promise, resolve } = Promise.withResolvers<number>();
+  const pieces = 16 * 1024;
+  new MessageChannel<string, never>(stream, {
+    messageBytesMax: 32 * 1024 * 1024,
+    decode: (value) => (typeof value === 'string' ? value : undefined),
+    onMessage: ({ length }) => resolve(length),
+    onEnd: assert.fail,
+  });
+  // Joined anew for each piece it would take minutes.
+  const giveUpAt = performance.now() + 20_000;
+  const piece = Buffer.alloc(1_024, 'x');
+  peer.write('"');
+  for (let count = 0; count < pieces; count++) {
+    if (!peer.write(piece)) await once(peer, 'drain');
+    assert.ok(performance.now() < giveUpAt, `${count} of ${pieces} pieces`);
+  }
+  peer.write('"\n');
+  assert.equal(await promise, pieces * piece.length);
+});
+
+test('one message may wait beyond what may stay unread, and a second one too many', async () => {
+  const { channel, ended } = open(17 * 1024 * 1024);
+  let hasEnded = false;
+  void ended.then(() => {
+    hasEnded = true;
+  });
+  const message = { kind: 'refused', id: 1, reason: 'x'.repeat(16.5 * 1024 * 1024) } as const;
+  channel.send(message);
+  await new Promise(setImmediate);
+  assert.ok(!hasEnded);
+  channel.send(message);
+  channel.send(message);
+  assert.match(await ended, /bytes unread$/);
+});
+
 test('a peer that does not read is given up, with what waits for it bounded', async () => {
   const { channel, ended } = open(100_000);
   const reason = 'x'.repeat(4_000);

@@ -16,7 +16,7 @@ export interface ChannelOptions<In> {
   readonly onEnd: (reason: string) => void;
 }
 
-/** So many bytes may wait for a peer that does not read. */
+/** So many bytes, and one message, may wait for a peer that does not read. */
 const UNREAD_BYTES_MAX = 16 * 1024 * 1024;
 /** A peer's rubbish appears in the reason; so much of it tells enough. */
 const EXCERPT_LENGTH_MAX = 120;
@@ -25,7 +25,9 @@ export class MessageChannel<In, Out> {
   readonly #stream: Duplex;
   readonly #options: ChannelOptions<In>;
   readonly #decoder = new StringDecoder('utf8');
-  #pending = '';
+  /** Of a line that has not ended; joined once, when it does. */
+  #pending: string[] = [];
+  #pendingLength = 0;
   #ended = false;
 
   constructor(stream: Duplex, options: ChannelOptions<In>) {
@@ -46,7 +48,7 @@ export class MessageChannel<In, Out> {
       throw new RangeError(`a message of ${bytes} bytes, over ${this.#options.messageBytesMax}`);
     }
     this.#stream.write(line);
-    if (this.#stream.writableLength > UNREAD_BYTES_MAX) {
+    if (this.#stream.writableLength > UNREAD_BYTES_MAX + this.#options.messageBytesMax) {
       this.end(`the other side leaves ${this.#stream.writableLength} bytes unread`);
     }
   }
@@ -59,19 +61,27 @@ export class MessageChannel<In, Out> {
   end(reason: string): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#pending = '';
+    this.#pending = [];
+    this.#pendingLength = 0;
     this.#stream.destroy();
     this.#options.onEnd(reason);
   }
 
   #receive(bytes: Buffer): void {
-    const lines = (this.#pending + this.#decoder.write(bytes)).split('\n');
-    this.#pending = lines.pop() ?? '';
-    for (const line of lines) {
-      if (this.#ended) return;
-      this.#receiveLine(line);
+    const text = this.#decoder.write(bytes);
+    this.#pending.push(text);
+    this.#pendingLength += text.length;
+    if (text.includes('\n')) {
+      const lines = this.#pending.join('').split('\n');
+      const rest = lines.pop() ?? '';
+      this.#pending = [rest];
+      this.#pendingLength = rest.length;
+      for (const line of lines) {
+        if (this.#ended) return;
+        this.#receiveLine(line);
+      }
     }
-    if (this.#pending.length > this.#options.messageBytesMax) {
+    if (this.#pendingLength > this.#options.messageBytesMax) {
       this.end(`a message of more than ${this.#options.messageBytesMax} bytes came`);
     }
   }

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import type { NftListing } from '../firewall/nft.ts';
 import { compileRuleset, type NftDocument } from '../firewall/nft-document.ts';
 import { defaultPosture, planRuleset } from '../firewall/plan-ruleset.ts';
 import { FakeNft } from '../testing/fake-nft.ts';
@@ -48,6 +49,25 @@ test('survive-113 forwarding is switched on only after the default posture is in
 test('rules of an earlier run stay, since the kernel went on forwarding by them', async () => {
   using sysctls = fakeSysctls('1');
   const nft = new FakeNft();
+  await nft.apply(home);
+  const result = await protectThenForward({ nft, sysctlDirectory: sysctls.directory });
+  assert.deepEqual(result, { success: true, table: 'kept' });
+  assert.deepEqual(nft.applied, [home]);
+  assert.deepEqual(sysctls.values(), ['1', '1']);
+});
+
+test('survive-106 rules that nft fails to list once stay in place', async () => {
+  using sysctls = fakeSysctls('1');
+  class FailingOnce extends FakeNft {
+    #hasFailed = false;
+    override async list(): Promise<NftListing> {
+      if (this.#hasFailed) return super.list();
+      this.#hasFailed = true;
+      const failure = { reason: 'hung', message: 'nft hangs', rulesInPlace: 'unchanged' } as const;
+      return { success: false, ...failure };
+    }
+  }
+  const nft = new FailingOnce();
   await nft.apply(home);
   const result = await protectThenForward({ nft, sysctlDirectory: sysctls.directory });
   assert.deepEqual(result, { success: true, table: 'kept' });

@@ -40,7 +40,9 @@ export async function protectThenForward(options: PostureOptions): Promise<Postu
 
 async function putInPlace(nft: Nft): Promise<'loaded' | 'kept' | NftFailure> {
   const document = compileRuleset(defaultPosture(), { replacing: 'table' });
-  const listing = await nft.list();
+  const first = await nft.list();
+  // Good rules must not give way to the posture because nft failed once.
+  const listing = first.success ? first : await nft.list();
   if (listing.success && listing.table !== undefined) {
     if (guards(listing.table, expectedTable(document))) return 'kept';
   }

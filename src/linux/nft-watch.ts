@@ -16,6 +16,8 @@ export interface NftWatchOptions {
   readonly intervalMs?: number;
   /** Called once for each change that leaves the table different from what is expected. */
   readonly onDifference: (difference: TableDifference) => void;
+  /** Called when a change left the table as it is expected, or brought it back to that. */
+  readonly onAgreement?: () => void;
   /** Called when the table could not be listed; it is tried again at the next interval. */
   readonly onFailure: (failure: NftFailure) => void;
 }
@@ -81,7 +83,8 @@ export class NftWatch {
     }
     this.#seenGeneration = generation;
     const difference = tableDiffers(expected, listing.table);
-    if (difference !== undefined) this.#options.onDifference(difference);
+    if (difference === undefined) this.#options.onAgreement?.();
+    else this.#options.onDifference(difference);
   }
 
   #readGeneration(): number | undefined {

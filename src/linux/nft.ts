@@ -13,21 +13,24 @@ import { type NftTable, parseListing } from '../firewall/nft-table.ts';
 import { parseRuleComment } from '../firewall/rule-comment.ts';
 import { TABLE_FAMILY, TABLE_NAME } from '../firewall/ruleset.ts';
 import { type Argv, type CommandResult, describeFailure, runCommand } from './command-runner.ts';
-import { makeMemoryFile } from './memory-file.ts';
+import { type MemoryFile, makeMemoryFile } from './memory-file.ts';
 
 export interface NftOptions {
   /** File of the network namespace whose rules are meant. Default: our own. */
   readonly networkNamespace?: string;
   /** Default: `nft`, wherever it is in the path. */
   readonly program?: string;
-  /** nft is killed after this time. Default: half a minute. */
+  /** nft is killed after this time. Default: by the length of what it has to do. */
   readonly timeoutMs?: number;
   /** Called with every command before it starts, for a log. */
   readonly onCommand?: (argv: Argv) => void;
 }
 
-/** 10,000 rules take two to four seconds on two slow cores. */
-const TIMEOUT_MS = 30_000;
+/** 10,000 rules take two to four seconds on two slow cores, and are given a minute. */
+const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS_PER_COMMAND = 5;
+/** The same are listed in one second. */
+const LIST_TIMEOUT_MS = 15_000;
 /** nft is silent when all is well, and says a line for an error. */
 const MESSAGES_BYTES_MAX = 64 * 1024;
 /** 10,000 rules are listed in 5 to 8 MB. */
@@ -56,7 +59,10 @@ class NftProgram implements Nft {
 
   async list(): Promise<NftListing> {
     const argv = ['-j', 'list', 'table', TABLE_FAMILY, TABLE_NAME];
-    const { command, result } = await this.#run(argv, LISTING_BYTES_MAX);
+    const { command, result } = await this.#run(argv, {
+      outputBytesMax: LISTING_BYTES_MAX,
+      usualTimeoutMs: LIST_TIMEOUT_MS,
+    });
     if (result.success && !result.truncated) return readListing(result.stdout);
     const isAbsent = result.code === 1 && /^Error: No such file or directory$/m.test(result.stderr);
     if (isAbsent) return { success: true, table: undefined };
@@ -75,10 +81,20 @@ class NftProgram implements Nft {
   }
 
   async #send(document: NftDocument, action: 'check' | 'apply'): Promise<NftResult> {
-    const file = makeMemoryFile('nft-document', Buffer.from(formatNftDocument(document)));
+    let file: MemoryFile;
+    try {
+      file = makeMemoryFile('nft-document', Buffer.from(formatNftDocument(document)));
+    } catch (cause) {
+      // No file descriptor or no memory is left.
+      const message = `cannot run nft: ${cause instanceof Error ? cause.message : cause}`;
+      return { success: false, reason: 'missing', message, rulesInPlace: 'unchanged' };
+    }
     try {
       const argv = ['-j', ...(action === 'check' ? ['-c'] : []), '-f', file.path];
-      const { command, result } = await this.#run(argv, MESSAGES_BYTES_MAX);
+      const { command, result } = await this.#run(argv, {
+        outputBytesMax: MESSAGES_BYTES_MAX,
+        usualTimeoutMs: TIMEOUT_MS + TIMEOUT_MS_PER_COMMAND * document.nftables.length,
+      });
       if (result.success && !result.truncated) return { success: true };
       return failureOf(command, result, action === 'check' ? 'unchanged' : 'unknown');
     } finally {
@@ -86,8 +102,13 @@ class NftProgram implements Nft {
     }
   }
 
-  async #run(argv: readonly string[], outputBytesMax: number) {
-    const { program = 'nft', timeoutMs = TIMEOUT_MS, networkNamespace, onCommand } = this.#options;
+  async #run(
+    argv: readonly string[],
+    options: { readonly outputBytesMax: number; readonly usualTimeoutMs: number },
+  ) {
+    const { outputBytesMax, usualTimeoutMs } = options;
+    const { program = 'nft', timeoutMs = usualTimeoutMs } = this.#options;
+    const { networkNamespace, onCommand } = this.#options;
     const command: Argv = [program, ...argv];
     const result = await runCommand(command, {
       timeoutMs,
@@ -122,7 +143,12 @@ function failureOf(
   return {
     success: false,
     reason,
-    message: describeFailure(command, result).slice(0, MESSAGE_CHARACTERS_MAX),
+    // The file's number changes each time, which would make one trouble look like many.
+    message: `${result.truncated ? 'printed without end: ' : ''}${describeFailure(command, result)}`
+      .replaceAll(/\/proc\/\d+\/fd\/\d+/g, 'DOCUMENT')
+      // One that has gone mad may print anything.
+      .replaceAll(/[^\P{C}\n]/gu, '?')
+      .slice(0, MESSAGE_CHARACTERS_MAX),
     rulesInPlace: isSure ? 'unchanged' : otherwise,
   };
 }

@@ -14,7 +14,8 @@ export const CONTROL_SOCKET_NAME = 'control.sock';
 export const REVISIONS_PER_ANSWER_MAX = 200;
 
 const CONFIG_TEXT_LENGTH_MAX = 2 * 1024 * 1024;
-const REASON_LENGTH_MAX = 64 * 1024;
+/** Of a refusal's reason; the rest is cut off. */
+export const REASON_LENGTH_MAX = 64 * 1024;
 const NOTE_LENGTH_MAX = 1_024;
 
 const strict = { additionalProperties: false } as const;

@@ -338,6 +338,24 @@ test('a loopback address of the config is served and printed', async () => {
   assert.equal(await end(running, 'SIGINT'), 0);
 });
 
+test('a config that names another address of the API moves it there, and back', async () => {
+  const running = await startReady(['w0'], { listen: '127.0.0.1:8099' });
+  const path = writeConfig(['w0'], { listen: '127.0.0.1:8098' });
+  const listening = () => output(gateway, 'ss', '-Hltn');
+  const cli = [gatehouse, '--config', path] as const;
+  await output(gateway, ...cli, 'apply', '--confirm', '60s');
+  await waitFor('the new address', listening, {
+    timeoutMs: TIMEOUT_MS,
+    until: (sockets) => /127\.0\.0\.1:8098\b/.test(sockets) && !/:8099\b/.test(sockets),
+  });
+  await output(gateway, ...cli, 'rollback');
+  await waitFor('the old address', listening, {
+    timeoutMs: TIMEOUT_MS,
+    until: (sockets) => /127\.0\.0\.1:8099\b/.test(sockets) && !/:8098\b/.test(sockets),
+  });
+  assert.equal(await end(running, 'SIGTERM'), 0);
+});
+
 test('an interface that does not exist yet is counted when it comes, and its rules are there', async () => {
   await output(gateway, 'ip', 'link', 'del', 'w1');
   const running = await startReady(wires);
@@ -370,10 +388,7 @@ test('a config that got problems while it was stopped does not keep the network 
   writeFileSync(path, good.replace('networks:', 'netwroks:'));
   const next = gateway.spawn([gatehouse, 'run', '--config', path]);
   await next.waitForOutput(/API on/, TIMEOUT_MS);
-  assert.match(
-    next.output().stderr,
-    /the config has problems, so that of revision \d+ is in force/,
-  );
+  assert.match(next.output().stderr, /the config has problems, so revision \d+ is in force/);
   assert.match(next.output().stdout, /\d+ rules \(config\)/);
   assert.equal(next.output().stdout.match(/\d+ rules/)?.[0], before.match(/\d+ rules/)?.[0]);
   assert.equal(await end(next, 'SIGTERM'), 0);

@@ -5,34 +5,48 @@ import type { ChangeRecords } from '../store/change-records.ts';
 import type { ChangeActs, Outcome } from './change-driver.ts';
 import { restoreConfigFile, writeConfigFile } from './config-file.ts';
 import type { ApplyResult, RulesetKeeper, WantedRuleset } from './ruleset-keeper.ts';
-import { readSafeMode } from './safe-mode.ts';
 
 export interface ChangeActsOptions {
   readonly records: ChangeRecords;
   readonly configFile: string;
-  readonly stateFolder: string;
+  /** Whether safe mode is on. */
+  readonly isSafe: () => boolean;
   readonly keeper: RulesetKeeper;
   readonly compile: (configText: string) => Promise<CompileResult>;
+  /** What runs instead of a config that an older program took and this one does not. */
+  readonly fallback: () => CompiledConfiguration | undefined;
+  readonly alarm: (text: string) => void;
   /** Called when the ruleset of a configuration is in force. */
   readonly onInForce: (compiled: CompiledConfiguration) => void;
 }
 
 export function changeActs(options: ChangeActsOptions): ChangeActs {
-  const { records, configFile, stateFolder, keeper, compile, onInForce } = options;
+  const { records, configFile, isSafe, keeper, compile, fallback, alarm, onInForce } = options;
   return {
     storePending: (pending) => records.storePending(pending),
     storeConfirmed: (change) => {
       records.storeConfirmed(change, Date.now());
     },
     clearPending: () => records.clearPending(),
-    applyRuleset: async ({ configText }) => {
-      const { compiled, problems } = await compile(configText);
-      if (compiled === undefined) return { success: false, reason: problems, unchanged: true };
-      const result = await keeper.apply(wantedRuleset(compiled, stateFolder));
-      if (result.success) onInForce(compiled);
-      return outcomeOf(result);
+    applyRuleset: async ({ configText }, { previous }) => {
+      const result = await compile(configText);
+      const { problems } = result;
+      let { compiled } = result;
+      if (problems !== undefined && configText === previous.configText) {
+        // The way back must not end here: an older program took it, and this one does not.
+        alarm(`the config of before has problems by now, so another stays in force: ${problems}`);
+        compiled = fallback();
+      }
+      if (compiled === undefined) return { success: false, reason: `${problems}`, unchanged: true };
+      const chosen = compiled;
+      return outcomeOf(
+        await keeper.apply(() => wantedRuleset(chosen, isSafe()), {
+          onSuccess: () => onInForce(chosen),
+        }),
+      );
     },
-    writeConfig: (text) => writeConfigFile(configFile, text),
+    writeConfig: (text, { id, previous }) =>
+      writeConfigFile({ path: configFile, text, label: id, known: previous.configText }),
     restoreConfig: (text, { id }) => restoreConfigFile({ path: configFile, text, label: id }),
   };
 }
@@ -40,9 +54,9 @@ export function changeActs(options: ChangeActsOptions): ChangeActs {
 /** What the kernel should have: safe mode stands above every config. */
 export function wantedRuleset(
   { config, ruleset }: CompiledConfiguration,
-  stateFolder: string,
+  isSafe: boolean,
 ): WantedRuleset {
-  if (readSafeMode(stateFolder) === undefined) return { kind: 'config', ruleset };
+  if (!isSafe) return { kind: 'config', ruleset };
   return { kind: 'safe', ruleset: planConfiguration(config, { safe: true }) };
 }
 

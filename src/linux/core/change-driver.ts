@@ -18,8 +18,8 @@ export interface ChangeActs {
   storePending(pending: PendingChange): void;
   storeConfirmed(change: Change): void;
   clearPending(): void;
-  applyRuleset(configuration: Configuration): Promise<Outcome>;
-  writeConfig(configText: string): void;
+  applyRuleset(configuration: Configuration, change: Change): Promise<Outcome>;
+  writeConfig(configText: string, change: Change): void;
   restoreConfig(configText: string, change: Change): void;
 }
 
@@ -70,13 +70,22 @@ export class ChangeDriver {
     input: Extract<ChangeInput, { kind: 'request' | 'confirm' | 'rollback' }>,
   ): Promise<ChangeEvent> {
     const changeId = input.kind === 'request' ? input.change.id : input.changeId;
+    const commands = this.#machine.handle(input, bootTimeMs());
+    const refusal = refusalAmong(commands);
+    if (refusal !== undefined) {
+      void this.#perform(commands);
+      return refusal;
+    }
     const { promise, resolve } = Promise.withResolvers<ChangeEvent>();
     const listener = (event: ChangeEvent): void => {
-      if (event.changeId === changeId && answers[input.kind].includes(event.kind)) resolve(event);
+      if (event.changeId !== changeId) return;
+      // That the disk takes nothing does not keep a change from being rolled back.
+      const isOver = event.kind !== 'step-failed' || event.step !== 'store-pending';
+      if (isOver && answers[input.kind].includes(event.kind)) resolve(event);
     };
     this.#listeners.add(listener);
     try {
-      void this.#perform(this.#machine.handle(input, bootTimeMs()));
+      void this.#perform(commands);
       const answer = await promise;
       await this.settled();
       return answer;
@@ -171,15 +180,12 @@ export class ChangeDriver {
           this.#acts.clearPending();
           break;
         case 'apply-ruleset':
-          return await this.#acts.applyRuleset(command.configuration);
+          return await this.#acts.applyRuleset(command.configuration, this.#change());
         case 'write-config':
-          this.#acts.writeConfig(command.configText);
+          this.#acts.writeConfig(command.configText, this.#change());
           break;
-        case 'restore-config': {
-          const { change } = this.#machine;
-          if (change === undefined) throw new Error('a config is restored without a change');
-          this.#acts.restoreConfig(command.configText, change);
-        }
+        case 'restore-config':
+          this.#acts.restoreConfig(command.configText, this.#change());
       }
       return { success: true };
     } catch (cause) {
@@ -187,15 +193,30 @@ export class ChangeDriver {
       return { success: false, reason, unchanged: false };
     }
   }
+
+  #change(): Change {
+    const { change } = this.#machine;
+    if (change === undefined) throw new Error('a command without a change');
+    return change;
+  }
 }
 
 const answers: Readonly<
   Record<'request' | 'confirm' | 'rollback', readonly ChangeEvent['kind'][]>
 > = {
-  request: ['request-refused', 'change-refused', 'change-applied', 'change-rolled-back'],
-  confirm: ['request-refused', 'change-confirmed', 'confirmation-failed', 'change-rolled-back'],
-  rollback: ['request-refused', 'change-rolled-back'],
+  request: ['change-refused', 'change-applied', 'rollback-begun'],
+  confirm: ['change-confirmed', 'confirmation-failed', 'rollback-begun'],
+  // A step that failed is tried again, for as long as it takes.
+  rollback: ['change-rolled-back', 'step-failed'],
 };
+
+/** Somebody else's refused request may name the same change. */
+function refusalAmong(commands: readonly ChangeCommand[]): ChangeEvent | undefined {
+  const found = commands.find(
+    (command) => command.kind === 'report' && command.event.kind === 'request-refused',
+  );
+  return found?.kind === 'report' ? found.event : undefined;
+}
 
 /** CLOCK_BOOTTIME in milliseconds, to a hundredth of a second. */
 export function bootTimeMs(): number {

@@ -89,9 +89,14 @@ test('a config is written durably for its owner alone, and through a symbolic li
   const target = join(place, 'real.yaml');
   const path = join(place, 'gatehouse.yaml');
   symlinkSync('real.yaml', path);
-  writeConfigFile(target, 'version: 1\n');
+  writeConfigFile({ path: target, text: 'version: 1\n', known: '', label: 'c1' });
   assert.equal(statSync(target).mode & 0o777, 0o600);
-  writeConfigFile(path, 'version: 1\ndns: {}\n');
+  writeConfigFile({
+    path,
+    text: 'version: 1\ndns: {}\n',
+    known: 'version: 1\n',
+    label: 'c2',
+  });
   assert.ok(lstatSync(path).isSymbolicLink());
   assert.equal(readFileSync(target, 'utf8'), 'version: 1\ndns: {}\n');
   assert.deepEqual(readdirSync(place).sort(), ['gatehouse.yaml', 'real.yaml']);
@@ -101,7 +106,7 @@ test('nothing is written where the file has the text already', () => {
   const path = join(folder('equal'), 'gatehouse.yaml');
   writeFileSync(path, 'version: 1\n');
   const before = statSync(path, { bigint: true });
-  writeConfigFile(path, 'version: 1\n');
+  writeConfigFile({ path, text: 'version: 1\n', known: '', label: 'c1' });
   restoreConfigFile({ path, text: 'version: 1\n', label: 'c1' });
   const after = statSync(path, { bigint: true });
   assert.deepEqual([after.ino, after.mtimeNs], [before.ino, before.mtimeNs]);
@@ -116,6 +121,38 @@ test('what a person had written is kept beside the file when it is rolled back',
   assert.equal(readFileSync(path, 'utf8'), 'version: 1\n');
   assert.equal(readFileSync(`${path}.rolled-back-c1`, 'utf8'), 'edited: true\n');
   assert.equal(statSync(`${path}.rolled-back-c1`).mode & 0o077, 0);
+});
+
+test('an edit that nobody knows is kept beside the file when it is overwritten', () => {
+  const path = join(folder('replaced-often'), 'gatehouse.yaml');
+  writeFileSync(path, 'edited: true\n');
+  writeConfigFile({ path, text: 'version: 1\n', known: 'version: 1 # before\n', label: 'c1' });
+  assert.equal(readFileSync(path, 'utf8'), 'version: 1\n');
+  assert.equal(readFileSync(`${path}.replaced-c1`, 'utf8'), 'edited: true\n');
+});
+
+test('what cannot be read as text is kept byte by byte', () => {
+  const path = join(folder('kept-bytes'), 'gatehouse.yaml');
+  const edit = Buffer.from('# gr\xf6\xdfer\n', 'latin1');
+  writeFileSync(path, edit);
+  restoreConfigFile({ path, text: 'version: 1\n', label: 'c1' });
+  writeFileSync(path, edit);
+  writeConfigFile({ path, text: 'version: 1\n', known: '', label: 'c2' });
+  for (const kept of ['rolled-back-c1', 'replaced-c2']) {
+    assert.deepEqual(readFileSync(`${path}.${kept}`), edit);
+  }
+});
+
+test('a kept file that leads nowhere keeps no roll-back from ending', () => {
+  const place = folder('dangling-kept');
+  const path = join(place, 'gatehouse.yaml');
+  for (let number = 1; number <= 21; number++) writeFileSync(`${path}.rolled-back-${number}`, '');
+  symlinkSync('gone', `${path}.rolled-back-x`);
+  writeFileSync(path, 'edited: true\n');
+  restoreConfigFile({ path, text: 'version: 1\n', label: 'c1' });
+  assert.equal(readFileSync(path, 'utf8'), 'version: 1\n');
+  assert.equal(readFileSync(`${path}.rolled-back-c1`, 'utf8'), 'edited: true\n');
+  assert.equal(readdirSync(place).length, 21);
 });
 
 test('a file that has gone is made anew, and nothing is kept of it', () => {
@@ -145,4 +182,24 @@ test('twenty rolled-back texts are kept, and the oldest goes; other files stay',
   const there = ['c1', 'c2', 'c3', 'c10', 'new-1', 'new-2'].map((one) => existsSync(keptAs(one)));
   assert.deepEqual(there, [false, false, true, true, true, true]);
   assert.ok(existsSync(stranger));
+});
+
+test('edits that were replaced are kept, the newest of them', () => {
+  const place = folder('replaced-often');
+  const path = join(place, 'gatehouse.yaml');
+  for (let edit = 0; edit < 30; edit++) {
+    writeFileSync(path, `edit: ${edit}`);
+    writeConfigFile({ path, text: `version: ${edit}`, known: '', label: `c${edit}` });
+  }
+  const kept = readdirSync(place).filter((name) => name.includes('.replaced-'));
+  assert.equal(kept.length, 20);
+  assert.ok(kept.includes('gatehouse.yaml.replaced-c29'));
+});
+
+test('a copy that is kept is for root alone, whatever the file was', () => {
+  const place = folder('kept-mode');
+  const path = join(place, 'gatehouse.yaml');
+  writeFileSync(path, 'edit: 1', { mode: 0o644 });
+  restoreConfigFile({ path, text: 'version: 1', label: 'c1' });
+  assert.equal(statSync(`${path}.rolled-back-c1`).mode & 0o777, 0o600);
 });

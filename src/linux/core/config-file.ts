@@ -1,24 +1,31 @@
 /** The config file of the running instance: read strictly, replaced durably, nothing in it lost. */
 import {
+  chmodSync,
   closeSync,
   constants,
+  copyFileSync,
   fstatSync,
+  fsyncSync,
+  lstatSync,
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
+  statSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { CONFIG_TEXT_LENGTH_MAX } from '../../config/text-limits.ts';
-import { writeFileDurably } from '../atomic-file.ts';
+import { flushFolder, writeFileDurably } from '../atomic-file.ts';
+import { storageErrorFrom } from '../store/storage-error.ts';
 
 /** UTF-8 takes up to three bytes for each of a text's units. */
 const FILE_BYTES_MAX = 3 * CONFIG_TEXT_LENGTH_MAX;
-/** Kept texts of rolled-back edits; beyond, the oldest goes. */
+/** Kept edits; beyond, the oldest goes. */
 const KEPT_FILES_MAX = 20;
 
 export type ConfigFileResult =
-  | { readonly text: string; readonly reason?: never }
+  | { readonly text: string; readonly reason?: never; readonly absent?: never }
   /** Names the file. */
   | { readonly text?: never; readonly reason: string; readonly absent: boolean };
 
@@ -38,13 +45,24 @@ export function readConfigFile(path: string): ConfigFileResult {
 }
 
 /**
- * Makes the file have this text, on disk when it returns.
+ * Makes the file have this text, on disk when it returns. What it held is kept beside it as
+ * `FILE.replaced-LABEL`, unless that is known.
  *
+ * @param options.known a text that is recorded elsewhere
  * @throws StorageError
  */
-export function writeConfigFile(path: string, text: string): void {
-  if (readConfigFile(path).text === text) return;
+export function writeConfigFile(options: {
+  readonly path: string;
+  readonly text: string;
+  readonly known: string;
+  readonly label: string;
+}): void {
+  const { path, text, known, label } = options;
+  const { text: held, absent } = readConfigFile(path);
+  if (held === text) return;
+  if (held !== known && absent !== true) keepFile(path, `.replaced-${label}`);
   writeFileDurably(path, text, { mode: 0o600 });
+  forgetOldest(path);
 }
 
 /**
@@ -59,31 +77,62 @@ export function restoreConfigFile(options: {
   readonly label: string;
 }): void {
   const { path, text, label } = options;
-  const held = readConfigFile(path).text;
+  const { text: held, absent } = readConfigFile(path);
   if (held === text) return;
-  if (held !== undefined) {
-    writeFileDurably(`${path}${KEPT_SUFFIX}${label}`, held);
-    forgetOldest(path);
-  }
+  if (absent !== true) keepFile(path, `.rolled-back-${label}`);
   writeFileDurably(path, text, { mode: 0o600 });
+  forgetOldest(path);
 }
 
-const KEPT_SUFFIX = '.rolled-back-';
-
-function forgetOldest(path: string): void {
-  const folder = dirname(path);
-  const prefix = `${basename(path)}${KEPT_SUFFIX}`;
-  const kept = readdirSync(folder).filter((name) => name.startsWith(prefix));
-  if (kept.length <= KEPT_FILES_MAX) return;
-  const byAge = kept.map((name) => ({ name, changedAt: changedAt(join(folder, name)) }));
-  byAge.sort((a, b) => a.changedAt - b.changedAt);
-  for (const { name } of byAge.slice(0, kept.length - KEPT_FILES_MAX)) {
-    rmSync(join(folder, name), { force: true });
+/**
+ * Whatever is in it, also what cannot be read as text. Something else than a file of bearable size,
+ * a pipe for example, is moved there.
+ *
+ * @throws StorageError
+ */
+function keepFile(path: string, suffix: string): void {
+  const kept = `${path}${suffix}`;
+  try {
+    const about = statSync(path);
+    if (about.isFile() && about.size <= FILE_BYTES_MAX) {
+      copyFileSync(path, kept);
+      chmodSync(kept, 0o600);
+      flushFile(kept);
+    } else {
+      renameSync(path, kept);
+    }
+    flushFolder(dirname(path));
+  } catch (cause) {
+    throw storageErrorFrom(`keep ${path} as ${kept}`, cause);
   }
 }
 
-function changedAt(path: string): number {
-  return withFile(path, (fd) => fstatSync(fd).mtimeMs);
+function flushFile(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Never fails: a file too many is no reason to end a roll-back. */
+function forgetOldest(path: string): void {
+  try {
+    const folder = dirname(path);
+    const prefix = `${basename(path)}.`;
+    const isKept = (name: string) =>
+      name.startsWith(prefix) && /^(?:rolled-back|replaced)-/.test(name.slice(prefix.length));
+    const kept = readdirSync(folder)
+      .filter(isKept)
+      .map((name) => ({ name, changedAt: lstatSync(join(folder, name)).mtimeMs }))
+      .sort((a, b) => a.changedAt - b.changedAt);
+    for (const { name } of kept.slice(0, Math.max(0, kept.length - KEPT_FILES_MAX))) {
+      rmSync(join(folder, name), { force: true });
+    }
+  } catch {
+    // They stay.
+  }
 }
 
 function readBounded(path: string): Uint8Array | undefined {

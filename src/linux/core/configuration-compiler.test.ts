@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { syncBuiltinESMExports } from 'node:module';
 import { mock, test } from 'node:test';
-import type { Worker } from 'node:worker_threads';
+import threads, { type Worker } from 'node:worker_threads';
 import { compileBounded } from './configuration-compiler.ts';
 
 const fileName = 'gatehouse.yaml';
@@ -35,6 +36,20 @@ test('a thread that dies, or has no memory left, is a problem of the config', as
     process.once('worker', die);
     const { problems } = await compileBounded(long, { fileName });
     assert.match(problems ?? '', /^gatehouse.yaml: cannot be compiled: (its thread|Worker t)/);
+  }
+});
+
+test('survive-122 a thread that cannot be started is a problem, and no exception', async () => {
+  const replaced = mock.method(threads, 'Worker', function none() {
+    throw new Error('no thread is left');
+  });
+  syncBuiltinESMExports();
+  try {
+    const { problems } = await compileBounded(long, { fileName });
+    assert.equal(problems, 'gatehouse.yaml: cannot be compiled: no thread is left');
+  } finally {
+    replaced.mock.restore();
+    syncBuiltinESMExports();
   }
 });
 

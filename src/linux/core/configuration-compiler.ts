@@ -26,19 +26,25 @@ async function compileInWorker(
   configText: string,
   { fileName }: { readonly fileName: string },
 ): Promise<CompileResult> {
-  const worker = new Worker(new URL('./configuration-compiler-worker.ts', import.meta.url), {
-    workerData: { configText, fileName },
-    resourceLimits: { maxOldGenerationSizeMb: MEMORY_MB_MAX },
-  });
+  const problem = (why: unknown): CompileResult => {
+    const words = why instanceof Error ? why.message : String(why);
+    return { problems: `${fileName}: cannot be compiled: ${words}` };
+  };
   const { promise, resolve } = Promise.withResolvers<CompileResult>();
-  const failed = (why: string) => resolve({ problems: `${fileName}: cannot be compiled: ${why}` });
+  let worker: Worker;
+  try {
+    worker = new Worker(new URL('./configuration-compiler-worker.ts', import.meta.url), {
+      workerData: { configText, fileName },
+      resourceLimits: { maxOldGenerationSizeMb: MEMORY_MB_MAX },
+    });
+  } catch (cause) {
+    return problem(cause);
+  }
   worker.on('message', resolve);
-  worker.on('error', (error: unknown) => {
-    failed(error instanceof Error ? error.message : String(error));
-  });
-  worker.on('exit', () => failed('its thread ended'));
+  worker.on('error', (error) => resolve(problem(error)));
+  worker.on('exit', () => resolve(problem('its thread ended')));
   const timer = setTimeout(
-    () => failed(`it took longer than ${COMPILE_WITHIN_MS} ms`),
+    () => resolve(problem(`it took longer than ${COMPILE_WITHIN_MS} ms`)),
     COMPILE_WITHIN_MS,
   );
   try {

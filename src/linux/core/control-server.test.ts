@@ -6,9 +6,11 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, mock, type TestContext, test } from 'node:test';
 import {
+  CONTROL_MESSAGE_BYTES_MAX,
   CONTROL_SOCKET_NAME,
   type ControlRequest,
   type CoreStatus,
+  REASON_LENGTH_MAX,
 } from '../../messages/control-messages.ts';
 import { type ControlClient, connectToControl } from './control-client.ts';
 import { type ControlReply, startControlServer } from './control-server.ts';
@@ -82,6 +84,10 @@ async function open(t: TestContext, { folder }: Pick<Place, 'folder'>): Promise<
 }
 
 const noAnswer: Answer = () => Promise.withResolvers<ControlReply>().promise;
+const runningWith = (rulesetText: string): ControlReply => ({
+  ...{ kind: 'running', configFile: '/c', configText: '' },
+  rulesetText,
+});
 const off: Answer = async () => ({ kind: 'safe-mode', on: false });
 
 test('a question reaches the core as it was asked, and its answer comes back', async (t) => {
@@ -128,6 +134,45 @@ test('what the core throws is told as a refusal, and the connection stays', asyn
   for (let count = 0; count < 2; count++) {
     const { id: _, ...answer } = await client.ask({ kind: 'get-running' });
     assert.deepEqual(answer, { kind: 'refused', code: 'failed', reason: 'the disk is full' });
+  }
+});
+
+test('an answer of more than may stay unread arrives, if no longer than a message', async (t) => {
+  const rulesetText = 'x'.repeat(17 * 1024 * 1024);
+  const place = await serve(t, async () => runningWith(rulesetText));
+  const answer = await (await open(t, place)).ask({ kind: 'get-running' });
+  assert.ok(answer.kind === 'running');
+  assert.equal(answer.rulesetText.length, rulesetText.length);
+});
+
+test('an answer longer than a message is a refusal, and the connection stays', async (t) => {
+  const place = await serve(t, async ({ kind }) =>
+    kind === 'get-running'
+      ? runningWith('x'.repeat(CONTROL_MESSAGE_BYTES_MAX))
+      : { kind: 'safe-mode', on: false },
+  );
+  const client = await open(t, place);
+  const answer = await client.ask({ kind: 'get-running' });
+  assert.ok(answer.kind === 'refused' && answer.code === 'failed');
+  assert.match(answer.reason, /^a message of \d+ bytes, over \d+$/);
+  const next = await client.ask({ kind: 'set-safe-mode', on: false, author: 'admin' });
+  assert.equal(next.kind, 'safe-mode');
+});
+
+test('a reason longer than a refusal holds is cut off, whoever gave it', async (t) => {
+  const reason = 'x'.repeat(REASON_LENGTH_MAX + 1);
+  const place = await serve(t, async ({ kind }) => {
+    if (kind === 'get-running') throw new Error(reason);
+    return { kind: 'refused', code: 'config-problems', reason };
+  });
+  const client = await open(t, place);
+  for (const question of [
+    { kind: 'get-running' },
+    { kind: 'set-safe-mode', on: true, author: 'admin' },
+  ] as const) {
+    const answer = await client.ask(question);
+    assert.ok(answer.kind === 'refused');
+    assert.equal(answer.reason, reason.slice(1));
   }
 });
 
@@ -287,10 +332,7 @@ test('an answer that is no answer ends the connection with an excerpt of it', as
 });
 
 test('whoever does not read its answers is cut off, and the core goes on', async (t) => {
-  const place = await serve(t, async () => ({
-    ...{ kind: 'running', configFile: '/c', configText: '' },
-    rulesetText: 'x'.repeat(4 * 1024 * 1024),
-  }));
+  const place = await serve(t, async () => runningWith('x'.repeat(4 * 1024 * 1024)));
   const socket = connect(place.path);
   const closed = new Promise<void>((resolve) => socket.on('close', () => resolve()));
   socket.on('error', () => {});

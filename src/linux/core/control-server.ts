@@ -6,6 +6,7 @@ import {
   CONTROL_MESSAGE_BYTES_MAX,
   type ControlAnswer,
   type ControlRequest,
+  REASON_LENGTH_MAX,
 } from '../../messages/control-messages.ts';
 import { MessageChannel } from '../message-channel.ts';
 
@@ -56,10 +57,25 @@ function serve(socket: Socket, answer: (request: ControlRequest) => Promise<Cont
       if (++waitingCount > REQUESTS_MAX) return channel.end('too many requests at once');
       const reply = await answer(request).catch(asRefusal);
       waitingCount--;
-      channel.send({ ...reply, id: request.id } as ControlAnswer);
+      send(channel, { ...bounded(reply), id: request.id } as ControlAnswer);
     },
     onEnd: () => {},
   });
+}
+
+function send(channel: MessageChannel<ControlRequest, ControlAnswer>, answer: ControlAnswer): void {
+  try {
+    channel.send(answer);
+  } catch (cause) {
+    // Longer than a message may be.
+    channel.send({ ...asRefusal(cause), id: answer.id } as ControlAnswer);
+  }
+}
+
+/** A reason may hold what a program said, or every problem of a config. */
+function bounded(reply: ControlReply): ControlReply {
+  if (reply.kind !== 'refused') return reply;
+  return { ...reply, reason: reply.reason.slice(0, REASON_LENGTH_MAX) };
 }
 
 function asRefusal(cause: unknown): ControlReply {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
+import type { NftDocument } from '../../firewall/nft-document.ts';
 import type { Change } from '../../gateway/change/change-machine.ts';
 import {
   type CompiledConfiguration,
@@ -11,12 +12,13 @@ import {
 import { asControlAnswer, type ControlRequest } from '../../messages/control-messages.ts';
 import { FakeNft } from '../../testing/fake-nft.ts';
 import { openChangeRecords } from '../store/change-records.ts';
+import { StorageError } from '../store/storage-error.ts';
 import { openStore } from '../store/store.ts';
+import { bootId } from './boot-id.ts';
 import type { ControlReply } from './control-server.ts';
 import { CoreChanges } from './core-changes.ts';
-import { bootId } from './rollback-guard.ts';
 import { RulesetKeeper } from './ruleset-keeper.ts';
-import { readSafeMode } from './safe-mode.ts';
+import { readSafeMode, switchSafeModeOn } from './safe-mode.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'gatehouse-core-changes-'));
 after(() => rmSync(root, { recursive: true }));
@@ -51,6 +53,8 @@ class Scene {
   readonly changes: CoreChanges;
   readonly records: ReturnType<typeof openChangeRecords>;
   compileCount = 0;
+  /** So many times nothing can be compiled. */
+  compileFailures = 0;
 
   constructor(t: TestContext) {
     const folder = mkdtempSync(join(root, 'instance-'));
@@ -76,6 +80,7 @@ class Scene {
       records: this.records,
       compile: async (text) => {
         this.compileCount++;
+        if (this.compileFailures-- > 0) return { problems: 'no thread is left' };
         return compileConfiguration(text, { fileName: 'gatehouse.yaml' });
       },
       onInForce: ({ configText: text }) => this.followed.push(text),
@@ -90,6 +95,19 @@ class Scene {
 
   get fileText(): string {
     return readFileSync(this.configFile, 'utf8');
+  }
+
+  /** What lies beside the config file under its name. */
+  get keptBytes(): Buffer[] {
+    const folder = dirname(this.configFile);
+    return readdirSync(folder)
+      .filter((name) => name.startsWith(`${basename(this.configFile)}.`))
+      .map((name) => readFileSync(join(folder, name)));
+  }
+
+  /** The ruleset that nft was given last, as text. */
+  get newestDocument(): string {
+    return JSON.stringify(this.nft.applied.at(-1));
   }
 
   apply(text: string, terms: Partial<Extract<ControlRequest, { kind: 'apply' }>> = {}) {
@@ -271,6 +289,90 @@ test('safe mode is in force at once, under the next config too, until it is swit
   assert.equal(scene.changes.running?.configText, second);
 });
 
+test('safe mode that is switched off while a change is applied leaves what runs', async (t) => {
+  const scene = await begun(t);
+  await scene.changes.setSafeMode({ on: true, author: 'admin' });
+  const [gate, isIn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const apply = scene.nft.apply.bind(scene.nft);
+  t.mock.method(scene.nft, 'apply', async (document: NftDocument) => {
+    isIn.resolve();
+    await gate.promise;
+    return apply(document);
+  });
+  const applying = scene.apply(second);
+  await isIn.promise;
+  const switching = scene.changes.setSafeMode({ on: false, author: 'admin' });
+  gate.resolve();
+  await Promise.all([applying, switching]);
+  assert.equal(scene.keeper.inForce, 'config');
+  assert.equal(scene.changes.running?.configText, second);
+  assert.match(scene.newestDocument, /r1/);
+});
+
+test('survive-119 safe mode is in force also where it cannot be written, and then off', async (t) => {
+  const scene = await begun(t);
+  rmSync(scene.state, { recursive: true });
+  writeFileSync(scene.state, '');
+  const on = await scene.changes.setSafeMode({ on: true, author: 'admin' });
+  assert.deepEqual(on, { kind: 'safe-mode', on: true });
+  assert.equal(scene.keeper.inForce, 'safe');
+  assert.equal(scene.changes.safeMode?.author, 'admin');
+  assert.equal(scene.changes.wantedNow(), undefined);
+  assert.ok(scene.alarms.some((text) => text.includes('until the next start of gatehouse')));
+  await scene.changes.setSafeMode({ on: false, author: 'admin' });
+  assert.equal(scene.keeper.inForce, 'config');
+  assert.deepEqual([scene.changes.safeMode], [undefined]);
+  rmSync(scene.state);
+  mkdirSync(scene.state);
+  await scene.changes.setSafeMode({ on: true, author: 'second' });
+  assert.equal(readSafeMode(scene.state)?.author, 'second');
+  assert.equal(scene.changes.safeMode?.author, 'second');
+});
+
+test('survive-119 a disk that takes no revision keeps no configuration from its start', async (t) => {
+  const scene = new Scene(t);
+  t.mock.method(scene.records, 'recordRevision', () => {
+    throw new StorageError('storage-full', 'the disk is full');
+  });
+  await scene.changes.begin(compiledOf(first));
+  assert.equal(scene.keeper.inForce, 'config');
+  assert.deepEqual(scene.alarms, ['cannot record the revision: the disk is full']);
+});
+
+test('survive-110 an edit made while a change waits is kept when that is confirmed', async (t) => {
+  const scene = await begun(t);
+  await scene.apply(second);
+  const edit = configText('edited_meanwhile');
+  writeFileSync(scene.configFile, edit);
+  const id = scene.changes.underWay?.change.id;
+  await scene.decide('confirm');
+  await scene.changes.stop();
+  assert.equal(scene.fileText, second);
+  assert.equal(readFileSync(`${scene.configFile}.replaced-${id}`, 'utf8'), edit);
+});
+
+test('survive-110 an edit that cannot be read as text is kept when a change is rolled back', async (t) => {
+  const scene = await begun(t);
+  await scene.apply(second);
+  const edit = Buffer.from('# gr\xf6\xdfer\n', 'latin1');
+  writeFileSync(scene.configFile, edit);
+  assert.equal(outcomeOf(await scene.decide('rollback')), 'rolled-back');
+  assert.equal(scene.fileText, first);
+  assert.deepEqual(scene.keptBytes, [edit]);
+});
+
+test('a roll-back to a config that this program does not take ends with what runs', async (t) => {
+  const scene = new Scene(t);
+  const previous = { configText: 'version: 0\n', rulesetText: '' };
+  const rest = { id: 'c1', author: 'admin', windowMs: 60_000 };
+  const change: Change = { ...rest, previous, next: compiledOf(second) };
+  await scene.changes.resume({ phase: 'rolling-back', change }, compiledOf(first));
+  assert.equal(scene.keeper.inForce, 'config');
+  assert.equal(scene.changes.underWay, undefined);
+  assert.equal(scene.changes.running?.configText, first);
+  assert.ok(scene.alarms.some((text) => text.startsWith('the config of before has problems')));
+});
+
 test('safe mode that somebody else switched is wanted, and only then', async (t) => {
   const scene = await begun(t);
   assert.equal(scene.changes.wantedNow(), undefined);
@@ -307,17 +409,38 @@ test('a config that was compiled a moment ago is not compiled again', async (t) 
   await scene.apply(second);
   await scene.decide('rollback');
   await scene.apply(second);
-  assert.equal(scene.compileCount, 2);
+  assert.equal(scene.compileCount, 1);
 });
 
-test('survive-119 without a writable config file the change still ends, and is told', async (t) => {
+test('what stands in the place of the config file is moved aside, and the change ends', async (t) => {
   const scene = await begun(t);
   rmSync(scene.configFile);
   mkdirSync(scene.configFile);
   await scene.apply(second);
   const reply = await scene.decide('confirm');
   assert.equal(outcomeOf(reply), 'confirmed');
-  assert.ok(scene.alarms.some((text) => text.includes('failed at write-config')));
-  assert.equal(scene.records.pending()?.phase, 'confirmed');
-  assert.ok(existsSync(scene.configFile));
+  assert.equal(scene.records.pending(), undefined);
+  assert.equal(readFileSync(scene.configFile, 'utf8'), second);
+  const folder = dirname(scene.configFile);
+  assert.ok(readdirSync(folder).some((name) => name.includes('.replaced-')));
+});
+
+test('a roll-back while nothing can be compiled brings the old rules back all the same', async (t) => {
+  const scene = await begun(t);
+  await scene.apply(second);
+  scene.compileFailures = 9;
+  assert.equal(outcomeOf(await scene.decide('rollback')), 'rolled-back');
+  assert.doesNotMatch(scene.newestDocument, /r1/);
+});
+
+test('the panic button counts, although safe mode could once not be switched off on disk', async (t) => {
+  const scene = await begun(t);
+  rmSync(scene.state, { recursive: true });
+  writeFileSync(scene.state, '');
+  await scene.changes.setSafeMode({ on: true, author: 'a' });
+  await scene.changes.setSafeMode({ on: false, author: 'a' });
+  rmSync(scene.state);
+  mkdirSync(scene.state);
+  switchSafeModeOn(scene.state, { sinceMs: 1, author: 'without the core' });
+  assert.equal(scene.changes.wantedNow()?.kind, 'safe');
 });

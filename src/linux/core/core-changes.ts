@@ -14,13 +14,14 @@ import type { CompiledConfiguration, CompileResult } from '../../gateway/compile
 import { findAccessLoss } from '../../gateway/own-access.ts';
 import type { ControlRequest, RefusalCode } from '../../messages/control-messages.ts';
 import type { ChangeRecords } from '../store/change-records.ts';
+import { bootId } from './boot-id.ts';
 import { changeActs, describeNftFailure, wantedRuleset } from './change-acts.ts';
 import { ChangeDriver } from './change-driver.ts';
 import { readConfigFile } from './config-file.ts';
 import type { ControlReply } from './control-server.ts';
-import { bootId, RollbackGuard } from './rollback-guard.ts';
-import type { RulesetKeeper } from './ruleset-keeper.ts';
-import { readSafeMode, switchSafeModeOff, switchSafeModeOn } from './safe-mode.ts';
+import { RollbackGuard } from './rollback-guard.ts';
+import type { RulesetKeeper, WantedRuleset } from './ruleset-keeper.ts';
+import { readSafeMode, type SafeMode, switchSafeModeOff, switchSafeModeOn } from './safe-mode.ts';
 
 type ApplyRequest = Extract<ControlRequest, { kind: 'apply' }>;
 type RevisionRequest = Extract<ControlRequest, { kind: 'apply-revision' }>;
@@ -50,22 +51,28 @@ export class CoreChanges {
   readonly #driver: ChangeDriver;
   readonly #compiled = new Map<string, CompiledConfiguration>();
   #running: CompiledConfiguration | undefined;
+  /** What was in force before the change under way. */
+  #before: CompiledConfiguration | undefined;
   #guard: RollbackGuard | undefined;
+  /** What the disk did not take, for as long as its file is as it was then. */
+  #untakenSafeMode: { readonly wanted?: SafeMode; readonly fileSinceMs?: number } | undefined;
   /** A request is looked at, which takes seconds, and no other is taken. */
   #isJudging = false;
 
   constructor(options: CoreChangesOptions) {
     this.#options = options;
-    const { records, configFile, stateFolder, keeper } = options;
+    const { records, configFile, keeper } = options;
     this.#machine = new ChangeMachine(bootId());
     this.#driver = new ChangeDriver({
       machine: this.#machine,
       acts: changeActs({
         records,
         configFile,
-        stateFolder,
+        isSafe: () => this.safeMode !== undefined,
         keeper,
         compile: (text) => this.#compile(text),
+        fallback: () => this.#before,
+        alarm: options.alarm,
         onInForce: (compiled) => this.#follow(compiled),
       }),
       onEvent: (event) => options.alarm(describeChangeEvent(event)),
@@ -76,6 +83,14 @@ export class CoreChanges {
   /** Undefined before the first is in force. */
   get running(): CompiledConfiguration | undefined {
     return this.#running;
+  }
+
+  get safeMode(): SafeMode | undefined {
+    const inFile = readSafeMode(this.#options.stateFolder);
+    const untaken = this.#untakenSafeMode;
+    return untaken !== undefined && untaken.fileSinceMs === inFile?.sinceMs
+      ? untaken.wanted
+      : inFile;
   }
 
   get underWay(): { change: Change; phase: string; rollbackInMs?: number } | undefined {
@@ -98,25 +113,30 @@ export class CoreChanges {
    * @param first what to run by until then
    */
   async resume(pending: PendingChange, first: CompiledConfiguration): Promise<void> {
-    this.#running = first;
-    if (pending.phase === 'waiting') this.#startGuard();
+    this.#startGuard();
+    this.#before = first;
+    this.#follow(first);
+    // After a boot nothing is in force yet; what the change needs may fail.
+    const { keeper } = this.#options;
+    if (keeper.inForce === 'posture') await keeper.apply(() => this.#wanted(), { insists: true });
     await this.#driver.start(pending);
   }
 
   /** Puts a configuration in force that needs nobody's confirmation, as at the start. */
   async begin(compiled: CompiledConfiguration): Promise<void> {
-    const { keeper, stateFolder, records } = this.#options;
+    const { keeper, records, alarm } = this.#options;
     this.#follow(compiled);
-    await keeper.apply(wantedRuleset(compiled, stateFolder), { insists: true });
+    await keeper.apply(() => this.#wanted(), { insists: true });
     const { configText, rulesetText } = compiled;
     const [newest] = records.revisions.list({ limit: 1 });
     if (newest?.[1].configText === configText) return;
-    records.recordRevision({
-      author: 'the config file',
-      recordedAt: Date.now(),
-      configText,
-      rulesetText,
-    });
+    const author = 'the config file';
+    try {
+      records.recordRevision({ author, recordedAt: Date.now(), configText, rulesetText });
+    } catch (cause) {
+      // A network must not stay down for its history.
+      alarm(`cannot record the revision: ${cause instanceof Error ? cause.message : cause}`);
+    }
   }
 
   async apply({ configText, ...terms }: ApplyRequest | RevisionText): Promise<ControlReply> {
@@ -153,29 +173,49 @@ export class CoreChanges {
   /** In one transaction of the kernel; the next config is under it as well. */
   async setSafeMode(options: { on: boolean; author: string }): Promise<ControlReply> {
     const { on, author } = options;
-    const { stateFolder, keeper, alarm } = this.#options;
-    const running = this.#running;
-    if (running === undefined) return refused('failed', 'no configuration is in force yet');
+    const { keeper, alarm } = this.#options;
+    if (this.#running === undefined) return refused('failed', 'no configuration is in force yet');
     alarm(`${author} switches safe mode ${on ? 'on' : 'off'}`);
-    if (on) switchSafeModeOn(stateFolder, { sinceMs: Date.now(), author });
-    else switchSafeModeOff(stateFolder);
-    const result = await keeper.apply(wantedRuleset(running, stateFolder), { insists: true });
+    this.#rememberSafeMode(on ? { sinceMs: Date.now(), author } : undefined);
+    const result = await keeper.apply(() => this.#wanted(), { insists: true });
     if (result.success) return { kind: 'safe-mode', on };
     return refused('failed', `${describeNftFailure(result.failure)}; it is tried again`);
   }
 
-  /** Somebody switched safe mode while the kernel was looked at: the panic button without us. */
-  wantedNow(): ReturnType<typeof wantedRuleset> | undefined {
-    const { stateFolder, keeper } = this.#options;
+  /** A disk that takes nothing is no reason not to do it. */
+  #rememberSafeMode(safeMode: SafeMode | undefined): void {
+    const { stateFolder, alarm } = this.#options;
+    try {
+      if (safeMode === undefined) switchSafeModeOff(stateFolder);
+      else switchSafeModeOn(stateFolder, safeMode);
+      this.#untakenSafeMode = undefined;
+    } catch (cause) {
+      const fileSinceMs = readSafeMode(stateFolder)?.sinceMs;
+      this.#untakenSafeMode = {
+        ...(safeMode === undefined ? {} : { wanted: safeMode }),
+        ...(fileSinceMs === undefined ? {} : { fileSinceMs }),
+      };
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      alarm(`safe mode is only switched until the next start of gatehouse: ${reason}`);
+    }
+  }
+
+  /** Somebody pressed the panic button without us: what is wanted instead of what was. */
+  wantedNow(): WantedRuleset | undefined {
     if (this.#running === undefined) return undefined;
-    const isSafe = readSafeMode(stateFolder) !== undefined;
-    const isInForce = (keeper.inForce === 'safe') === isSafe;
-    return isInForce ? undefined : wantedRuleset(this.#running, stateFolder);
+    const isInForce =
+      (this.#options.keeper.wantedKind === 'safe') === (this.safeMode !== undefined);
+    return isInForce ? undefined : this.#wanted();
   }
 
   /** A change that waits goes on waiting: its guard, or the next start, looks after it. */
   async stop(): Promise<void> {
     await this.#driver.stop();
+  }
+
+  #wanted(): WantedRuleset {
+    if (this.#running === undefined) throw new Error('no configuration is in force yet');
+    return wantedRuleset(this.#running, this.safeMode !== undefined);
   }
 
   async #judge(
@@ -184,7 +224,7 @@ export class CoreChanges {
   ): Promise<CompiledConfiguration | ControlReply> {
     const { compiled, problems } = await this.#compile(configText);
     if (compiled === undefined) return refused('config-problems', problems);
-    const { configFile, stateFolder } = this.#options;
+    const { configFile } = this.#options;
     const running = this.#running;
     if (running === undefined) return refused('failed', 'no configuration is in force yet');
     const { paths } = compiled.config;
@@ -199,7 +239,7 @@ export class CoreChanges {
       const reason = `${configFile} has edits that are neither in force nor in this change`;
       return refused('config-file-edited', `${reason}: apply the file itself, or use --force`);
     }
-    const wanted = wantedRuleset(compiled, stateFolder);
+    const wanted = wantedRuleset(compiled, this.safeMode !== undefined);
     const options = { current: running.config, next: compiled.config, nextRuleset: wanted.ruleset };
     const loss = access === undefined ? undefined : findAccessLoss({ ...options, access });
     if (loss !== undefined && !forced) {
@@ -219,6 +259,9 @@ export class CoreChanges {
       windowMs,
     };
     this.#options.alarm(`${author} applies change ${change.id}`);
+    this.#before = running;
+    // The way back must not depend on compiling anything.
+    this.#keepCompiled(running);
     // Before anything is touched: it must be there when the core dies half-way.
     this.#startGuard();
     const input = { kind: 'request', change, cutsOwnAccess: false, forced } as const;
@@ -250,6 +293,8 @@ export class CoreChanges {
         const rest = revision === undefined ? {} : { revision };
         return { kind: 'change', changeId, outcome: 'confirmed', ...rest };
       }
+      case 'step-failed':
+        return refused('failed', `${describeChangeEvent(event)}; it is tried again`);
       case 'change-rolled-back':
         if (event.cause === 'asked-for')
           return { kind: 'change', changeId, outcome: 'rolled-back' };
@@ -259,7 +304,7 @@ export class CoreChanges {
       case 'change-refused': {
         if (event.step === 'store-pending') return refused('storage', event.reason);
         // An nft that is missing or hangs is no fault of the ruleset.
-        const isWorking = this.#options.keeper.trouble === undefined;
+        const isWorking = !this.#options.keeper.isNftFailing;
         return refused(isWorking ? 'ruleset-refused' : 'failed', event.reason);
       }
       case 'confirmation-failed':
@@ -284,11 +329,16 @@ export class CoreChanges {
     const known = this.#compiled.get(configText) ?? this.#ifRunning(configText);
     if (known !== undefined) return { compiled: known };
     const result = await this.#options.compile(configText);
-    if (result.compiled === undefined) return result;
-    this.#compiled.set(configText, result.compiled);
+    if (result.compiled !== undefined) this.#keepCompiled(result.compiled);
+    return result;
+  }
+
+  #keepCompiled(compiled: CompiledConfiguration): void {
+    // The newest last.
+    this.#compiled.delete(compiled.configText);
+    this.#compiled.set(compiled.configText, compiled);
     const [oldest] = this.#compiled.keys();
     if (this.#compiled.size > COMPILED_KEPT && oldest !== undefined) this.#compiled.delete(oldest);
-    return result;
   }
 
   #ifRunning(configText: string): CompiledConfiguration | undefined {

@@ -30,7 +30,8 @@ export class CoreRoles {
   readonly #supervisor: RoleSupervisor;
   #listen: readonly ListenPlace[];
   #addresses: readonly string[] = [];
-  readonly #lastExits = new Map<string, string>();
+  /** The last alarm of each role. */
+  readonly #told = new Map<string, { readonly lastExit: string; readonly at: number }>();
 
   constructor(options: CoreRolesOptions) {
     const { program, version, user, counting, log } = options;
@@ -82,17 +83,20 @@ export class CoreRoles {
   }
 
   #handleStatuses(statuses: readonly RoleStatus[]): void {
-    for (const { role, phase, lastExit, restartCount } of statuses) {
+    for (const { role, phase, lastExit } of statuses) {
       if (phase !== 'waiting' || lastExit === undefined) continue;
       if (role === 'api') this.#addresses = [];
-      // A role that cannot start says the same every time.
-      const told = `${restartCount} ${lastExit}`;
-      if (this.#lastExits.get(role) === told) continue;
-      this.#lastExits.set(role, told);
+      // A role that cannot start says the same twice a minute.
+      const told = this.#told.get(role);
+      if (told?.lastExit === lastExit && now() - told.at < TELL_AGAIN_AFTER_MS) continue;
+      this.#told.set(role, { lastExit, at: now() });
       this.#options.alarm(`role ${role} ended (${lastExit}) and is started again`);
     }
   }
 }
+
+/** The same end of a role is news again after this time. */
+const TELL_AGAIN_AFTER_MS = 10 * 60 * 1_000;
 
 /** Until connections are encrypted and accounts exist, the API answers on loopback only. */
 function listenPlaces({ api }: Config, socketPath: string): ListenPlace[] {

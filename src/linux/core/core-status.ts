@@ -8,7 +8,6 @@ import type { CoreChanges } from './core-changes.ts';
 import type { CoreRoles } from './core-roles.ts';
 import type { PacketCounting } from './packet-counting.ts';
 import type { RulesetKeeper } from './ruleset-keeper.ts';
-import { readSafeMode } from './safe-mode.ts';
 
 /** What a running core is made of. */
 export interface CoreParts {
@@ -32,7 +31,7 @@ export function coreStatus(
   },
 ): CoreStatus {
   const { version, configFile, alarms, paths, keeper, counting, changes, roles } = parts;
-  const safeMode = readSafeMode(paths.state);
+  const { safeMode } = changes;
   const problems = problemsOf(parts).map((text) => text.slice(0, NOTE_LENGTH_MAX));
   const { revision, running } = changes;
   return {
@@ -72,8 +71,8 @@ function changeUnderWay({ underWay }: CoreChanges): Pick<CoreStatus, 'change'> {
 }
 
 /** One sentence for each thing that is not as it should be. */
-function problemsOf({ store, keeper, counting, roles, changes, paths }: CoreParts): string[] {
-  const isSafe = readSafeMode(paths.state) !== undefined;
+function problemsOf({ store, keeper, counting, roles, changes }: CoreParts): string[] {
+  const isSafe = changes.safeMode !== undefined;
   const wanted = isSafe ? 'safe' : 'config';
   return [
     ...(keeper.trouble === undefined ? [] : [keeper.trouble]),

@@ -17,6 +17,7 @@ import {
   type CoreStatus,
 } from '../../messages/control-messages.ts';
 import { openNft } from '../nft.ts';
+import { setForwarding } from '../nft-default-posture.ts';
 import { type ChangeRecords, openChangeRecords } from '../store/change-records.ts';
 import { openStore, type StorageAlarm, type Store } from '../store/store.ts';
 import { Alarms } from './alarms.ts';
@@ -43,9 +44,18 @@ export interface CoreOptions {
   readonly onApiReady: (addresses: readonly string[]) => void;
 }
 
+/** There is no config to run by; the message lists its problems. */
+export class ConfigProblemsError extends Error {
+  override readonly name = 'ConfigProblemsError';
+}
+
 /** A rollback guard holds its locks for a second or two. */
 const GUARD_WAIT_MS = 70_000;
 const LOCK_LOOK_EVERY_MS = 100;
+/** Whoever takes a lock says who it is at once, unless the disk is full. */
+const NAME_WAIT_MS = 2_000;
+/** Of those before, when the config has problems: more would be older than anybody remembers. */
+const REVISIONS_TRIED_MAX = 5;
 /** Of the API, for programs on this machine. */
 const API_SOCKET_NAME = 'api.sock';
 
@@ -83,24 +93,21 @@ export class Core {
 
   async start(): Promise<void> {
     const { configFile } = this.#options;
-    const file = readConfigFile(configFile);
-    if (file.text === undefined) {
-      throw new Error(file.absent ? `${file.reason}; gatehouse init makes one` : file.reason);
-    }
-    const paths = findPaths(file.text);
+    const paths = findPaths(requireConfigText(configFile));
     await this.#lock(paths.state, (holder) => lockFolder(paths.state, holder));
     await this.#lock(paths.runtime, (holder) => lockFolder(paths.runtime, holder));
     await this.#lock('this network namespace', lockNetwork);
     const store = this.#openStore(paths.state);
     const records = openChangeRecords(store);
-    const first = await this.#firstConfiguration(file.text, records);
+    // Only now: a rollback guard that had the locks may have restored it.
+    const first = await this.#firstConfiguration(requireConfigText(configFile), records);
+    const keeper = this.#makeKeeper();
+    await keeper.protect();
     const counting = new PacketCounting(interfacesOf(first.config), (text) => {
       this.#alarms.raise(text);
     });
     this.#undoing.push(() => counting.stop());
-    const keeper = this.#makeKeeper();
     const changes = this.#makeChanges({ keeper, records, counting, stateFolder: paths.state });
-    await keeper.protect();
     const pending = records.pending();
     if (pending === undefined) await changes.begin(first);
     else await changes.resume(pending, first);
@@ -114,9 +121,7 @@ export class Core {
 
   /** Undefined until everything stands. */
   status(): CoreStatus | undefined {
-    const { version, configFile } = this.#options;
-    if (this.#parts === undefined) return undefined;
-    return coreStatus({ ...this.#parts, version, configFile, alarms: this.#alarms.list });
+    return this.#parts === undefined ? undefined : this.#status(this.#parts);
   }
 
   /**
@@ -131,13 +136,16 @@ export class Core {
   /** A guard that ends a dead instance's change holds the locks for a moment. */
   async #lock(what: string, lock: (holder: LockHolder) => InstanceLock): Promise<void> {
     const giveUpAt = performance.now() + GUARD_WAIT_MS;
+    const nameless = performance.now() + NAME_WAIT_MS;
     for (;;) {
       const taken = lock('instance');
       if (taken.release !== undefined) {
         this.#undoing.push(taken.release);
         return;
       }
-      if (!taken.isGuard || performance.now() > giveUpAt) {
+      // One that has not told its name yet may be a guard.
+      const isForMoments = taken.isGuard || taken.holderPid === undefined;
+      if (!isForMoments || performance.now() > (taken.isGuard ? giveUpAt : nameless)) {
         const holder =
           taken.holderPid === undefined ? 'another process' : `process ${taken.holderPid}`;
         throw new Error(`gatehouse runs already: ${holder} has ${what}`);
@@ -163,19 +171,26 @@ export class Core {
     records: ChangeRecords,
   ): Promise<CompiledConfiguration> {
     const { configFile: fileName } = this.#options;
-    const pending = records.pending();
-    const wanted = pending === undefined ? fileText : pending.change.previous.configText;
-    const { compiled, problems } = await compileBounded(wanted, { fileName });
-    if (compiled !== undefined) return compiled;
-    const [newest] = records.revisions.list({ limit: 1 });
-    if (newest === undefined) throw new Error(`the config has problems:\n${problems}`);
-    const [number, { configText }] = newest;
-    const before = await compileBounded(configText, { fileName: `revision ${number}` });
-    if (before.compiled === undefined) throw new Error(`the config has problems:\n${problems}`);
-    this.#alarms.raise(
-      `the config has problems, so that of revision ${number} is in force: ${problems}`,
-    );
-    return before.compiled;
+    const pending = records.pending()?.change.previous.configText;
+    const ways = [
+      ...(pending === undefined ? [] : [{ fileName: 'the config of before', text: pending }]),
+      { fileName, text: fileText },
+      ...records.revisions.list({ limit: REVISIONS_TRIED_MAX }).map(([number, { configText }]) => {
+        return { fileName: `revision ${number}`, text: configText };
+      }),
+    ];
+    const problems: string[] = [];
+    for (const way of ways) {
+      const { compiled, problems: found } = await compileBounded(way.text, way);
+      if (found !== undefined) problems.push(found);
+      if (compiled === undefined) continue;
+      for (const text of problems) {
+        this.#alarms.raise(`the config has problems, so ${way.fileName} is in force: ${text}`);
+      }
+      return compiled;
+    }
+    await closeUnlessGuarded();
+    throw new ConfigProblemsError(`the config has problems:\n${problems[0]}`);
   }
 
   #makeKeeper(): RulesetKeeper {
@@ -238,14 +253,18 @@ export class Core {
     return roles;
   }
 
+  #status(parts: CoreParts): CoreStatus {
+    const { version, configFile } = this.#options;
+    return coreStatus({ ...parts, version, configFile, alarms: this.#alarms.list });
+  }
+
   async #answer(request: ControlRequest): Promise<ControlReply> {
     const parts = this.#parts;
-    const status = this.status();
-    if (parts === undefined || status === undefined) throw new Error('gatehouse is starting');
+    if (parts === undefined) throw new Error('gatehouse is starting');
     const { changes, records } = parts;
     switch (request.kind) {
       case 'get-status':
-        return { kind: 'status', status };
+        return { kind: 'status', status: this.#status(parts) };
       case 'get-running':
         return this.#running(changes);
       case 'apply':
@@ -270,6 +289,22 @@ export class Core {
     const { configText, rulesetText } = running;
     return { kind: 'running', configFile, configText, rulesetText };
   }
+}
+
+/** @throws Error that names the file */
+function requireConfigText(path: string): string {
+  const { text, reason, absent } = readConfigFile(path);
+  if (text !== undefined) return text;
+  throw new Error(absent ? `${reason}; gatehouse init makes one` : reason);
+}
+
+/**
+ * A gateway that cannot start forwards nothing, unless rules of an earlier run are in place. The
+ * machine itself stays as reachable as it was: somebody has to repair the config.
+ */
+async function closeUnlessGuarded(): Promise<void> {
+  const listing = await openNft().list();
+  if (!listing.success || listing.table === undefined) setForwarding(false);
 }
 
 function describeStorageAlarm(alarm: StorageAlarm): string {

@@ -1,10 +1,18 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { startProcess } from '../command-runner.ts';
-import { tryLockFile } from '../file-lock.ts';
+import { tryLockFolder } from '../file-lock.ts';
 import { INSTANCE_LOCK_NAME, lockFolder } from './instance-lock.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'gatehouse-instance-'));
@@ -79,8 +87,7 @@ test('garbage in the file of a held lock names nobody', () => {
   const folder = join(root, 'garbage');
   lockFolder(folder).release?.();
   const path = join(folder, INSTANCE_LOCK_NAME);
-  writeFileSync(path, '');
-  const held = tryLockFile(path, 'existing');
+  const held = tryLockFolder(folder);
   assert.ok(held !== undefined);
   try {
     for (const text of [
@@ -98,6 +105,32 @@ test('garbage in the file of a held lock names nobody', () => {
   } finally {
     held.release();
   }
+});
+
+test('survive-119 a folder that takes no file is held all the same, by nobody with a name', () => {
+  // As a disk that is full or read-only: of the kernel's folders, nobody can make files in this.
+  const folder = '/proc/self/task';
+  const first = lockFolder(folder);
+  assert.ok(first.release !== undefined);
+  assert.deepEqual(lockFolder(folder), { holderPid: undefined, isGuard: false });
+  first.release();
+  const second = lockFolder(folder);
+  assert.ok(second.release !== undefined);
+  second.release();
+});
+
+test('a file of the lock that cannot be written or removed troubles nobody', () => {
+  const folder = join(root, 'in-the-way');
+  const inTheWay = join(folder, INSTANCE_LOCK_NAME, 'more');
+  mkdirSync(inTheWay, { recursive: true });
+  const first = lockFolder(folder);
+  assert.ok(first.release !== undefined);
+  assert.deepEqual(lockFolder(folder), { holderPid: undefined, isGuard: false });
+  first.release();
+  const second = lockFolder(folder);
+  assert.ok(second.release !== undefined);
+  second.release();
+  assert.ok(existsSync(inTheWay));
 });
 
 test('a folder that cannot be made is an error that names it', () => {

@@ -1,9 +1,9 @@
 /** One instance a folder and a network namespace: who is there already is named. */
-import { ftruncateSync, mkdirSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { tryLockFile } from '../file-lock.ts';
+import { type FileLock, tryLockFile, tryLockFolder } from '../file-lock.ts';
 
-/** Of every folder of an instance. It tells its holder's process number, and what that is. */
+/** In every folder of an instance, whose own lock it explains: the holder's process number. */
 export const INSTANCE_LOCK_NAME = 'instance.lock';
 
 /** Seen by every instance on the machine, whatever folders its config names. */
@@ -25,7 +25,9 @@ export type LockHolder = 'instance' | 'rollback-guard';
  */
 export function lockFolder(folder: string, holder: LockHolder = 'instance'): InstanceLock {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  return lockFile(join(folder, INSTANCE_LOCK_NAME), holder);
+  const path = join(folder, INSTANCE_LOCK_NAME);
+  const lock = tryLockFolder(folder);
+  return lock === undefined ? holderOf(path) : held(lock, { path, holder });
 }
 
 /**
@@ -36,27 +38,25 @@ export function lockFolder(folder: string, holder: LockHolder = 'instance'): Ins
  */
 export function lockNetwork(holder: LockHolder = 'instance'): InstanceLock {
   mkdirSync(CLAIMS_FOLDER, { recursive: true, mode: 0o700 });
-  return lockFile(`${CLAIMS_FOLDER}/network-${statSync('/proc/self/ns/net').ino}.lock`, holder);
+  const path = `${CLAIMS_FOLDER}/network-${statSync('/proc/self/ns/net').ino}.lock`;
+  const lock = tryLockFile(path, 'existing') ?? tryLockFile(path, 'create');
+  return lock === undefined ? holderOf(path) : held(lock, { path, holder });
 }
 
-function lockFile(path: string, holder: LockHolder): InstanceLock {
-  const lock = tryLockFile(path, 'existing') ?? tryLockFile(path, 'create');
-  if (lock === undefined) return holderOf(path);
+/** A folder that takes no file is held all the same, by somebody without a name. */
+function held(lock: FileLock, { path, holder }: { path: string; holder: LockHolder }) {
   try {
-    ftruncateSync(lock.fd);
-    writeSync(lock.fd, `${process.pid} ${holder}\n`, 0);
-  } catch (cause) {
-    // On a full disk: it is held all the same, by somebody without a name.
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOSPC') {
-      lock.release();
-      throw cause;
-    }
+    writeFileSync(path, `${process.pid} ${holder}\n`, { mode: 0o600 });
+  } catch {
+    // The second one is then told less.
   }
   return {
     release: () => {
       try {
         // While it is locked: afterwards the file may be somebody else's.
         rmSync(path, { force: true });
+      } catch {
+        // Nobody holds it all the same.
       } finally {
         lock.release();
       }

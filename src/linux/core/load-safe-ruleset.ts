@@ -41,7 +41,7 @@ export async function loadSafeRuleset(options: {
     alarm: () => {},
   });
   try {
-    const result = await keeper.apply({ kind: 'safe', ruleset });
+    const result = await keeper.apply(() => ({ kind: 'safe', ruleset }));
     if (!result.success) return { success: false, reason: describeNftFailure(result.failure) };
     setForwarding(true);
     return { success: true, lines };

@@ -78,12 +78,27 @@ export class PacketCounting {
 
   #look(): void {
     for (const name of this.#names) {
-      const index = indexOf(name);
-      if (this.#counted.get(name)?.index === index) continue;
-      // It has gone, or has another name now.
-      this.#detach(name);
-      if (index !== undefined) this.#attach(name, index);
+      try {
+        this.#lookAt(name);
+      } catch (cause) {
+        this.#fail(name, cause);
+      }
     }
+  }
+
+  #lookAt(name: string): void {
+    const index = indexOf(name);
+    if (index === undefined) this.#failures.delete(name);
+    if (this.#counted.get(name)?.index === index) return;
+    // It has gone, or has another name now.
+    this.#detach(name);
+    if (index !== undefined) this.#attach(name, index);
+  }
+
+  #fail(name: string, cause: unknown): void {
+    const text = `cannot count on ${name}: ${cause instanceof Error ? cause.message : cause}`;
+    if (this.#failures.get(name) !== text) this.#report(text);
+    this.#failures.set(name, text);
   }
 
   #attach(name: string, index: number): void {
@@ -93,9 +108,7 @@ export class PacketCounting {
       attachments.push(attachTc(countProtocolsTcIngress, { interface: name }, 'ingress'));
       attachments.push(attachTc(countProtocolsTcEgress, { interface: name }, 'egress'));
     } catch (cause) {
-      const text = `cannot count on ${name}: ${cause instanceof Error ? cause.message : cause}`;
-      if (this.#failures.get(name) !== text) this.#report(text);
-      this.#failures.set(name, text);
+      this.#fail(name, cause);
       for (const attachment of attachments) this.#undo(attachment, index);
       return;
     }

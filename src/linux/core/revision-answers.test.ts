@@ -42,6 +42,14 @@ test('revisions are summed up with the lines that came and went, the newest firs
   assert.ok(older.kind === 'revisions' && older.revisions[0]?.linesAdded === 2);
 });
 
+test('lines that look like the heading of a diff are counted as any other', () => {
+  const records = recordsOf('-- a\n', '++ b\n++ c\n');
+  const reply = answerRevisions(records, { kind: 'get-revisions', id: 1, limit: 1 });
+  assert.ok(reply.kind === 'revisions');
+  const [summary] = reply.revisions;
+  assert.deepEqual([summary?.linesAdded, summary?.linesRemoved], [2, 1]);
+});
+
 test('one revision is told whole, and one that is not there is refused by its number', () => {
   const records = recordsOf('a\n');
   const reply = answerRevision(records, { kind: 'get-revision', id: 1, revision: 1 });

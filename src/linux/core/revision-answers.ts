@@ -27,7 +27,7 @@ export function answerRevision(
 
 function summaryOf([revision, record]: readonly [number, Revision]): RevisionSummary {
   const { author, recordedAt, configDiff } = record;
-  const lines = configDiff.split('\n').filter((line) => !/^(?:---|\+\+\+) /.test(line));
+  const lines = configDiff.split('\n');
   const begins = (sign: string) => lines.filter((line) => line.startsWith(sign)).length;
   return { revision, author, recordedAt, linesAdded: begins('+'), linesRemoved: begins('-') };
 }

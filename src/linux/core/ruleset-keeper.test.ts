@@ -8,6 +8,7 @@ import { planRuleset, safeRuleset } from '../../firewall/plan-ruleset.ts';
 import { tableDiffers } from '../../firewall/table-difference.ts';
 import { FakeNft } from '../../testing/fake-nft.ts';
 import { modelWithRules } from '../../testing/firewall-models.ts';
+import { openNft } from '../nft.ts';
 import type { NftWatchOptions } from '../nft-watch.ts';
 import { RulesetKeeper, type WantedRuleset } from './ruleset-keeper.ts';
 
@@ -86,7 +87,8 @@ class Scene {
     if (!listing.success) this.#watched?.onFailure(listing);
     else {
       const difference = tableDiffers(this.expected, listing.table);
-      if (difference !== undefined) this.#watched?.onDifference(difference);
+      if (difference === undefined) this.#watched?.onAgreement?.();
+      else this.#watched?.onDifference(difference);
     }
     await this.rest();
   }
@@ -123,7 +125,7 @@ test('survive-113 everything is refused first, and only then is forwarding switc
 
 test('survive-106 rules that an earlier process left stay until the first are applied', async () => {
   const before = new Scene();
-  await before.keeper.apply(config('r1'));
+  await before.keeper.apply(() => config('r1'));
   const scene = new Scene();
   mock.method(scene.nft, 'list', () => before.nft.list());
   await scene.keeper.protect();
@@ -146,11 +148,43 @@ test('survive-108 without rules nothing is forwarded, and that is tried again', 
   assert.equal(scene.keeper.inForce, 'posture');
 });
 
+test('survive-113 forwarding that waited for nft is on with the first rules', async () => {
+  const scene = new Scene();
+  scene.nft.failWith({ kind: 'hung' });
+  await scene.keeper.protect();
+  assert.ok(!scene.keeper.forwarding && !isForwarding());
+  scene.nft.failWith(undefined);
+  const { apply } = scene.nft;
+  mock.method(scene.nft, 'apply', (document: NftDocument) => {
+    assert.ok(!isForwarding());
+    return apply.call(scene.nft, document);
+  });
+  await scene.keeper.apply(() => config('r1'), { insists: true });
+  assert.ok(scene.keeper.forwarding && isForwarding());
+});
+
+test('a keeper that was never asked to protect leaves forwarding alone', async () => {
+  for (const value of ['0', '1']) {
+    for (const path of settings.keys()) settings.set(path, value);
+    const scene = new Scene();
+    await scene.keeper.apply(() => config('r1'));
+    scene.nft.failWith({ kind: 'hung' });
+    await scene.keeper.apply(() => config('r2'));
+    mock.timers.tick(2_000);
+    await scene.rest();
+    scene.nft.failWith(undefined);
+    mock.timers.tick(2_000);
+    await scene.rest();
+    assert.equal(scene.keeper.inForce, 'config');
+    assert.deepEqual([...settings.values()], [value, value]);
+  }
+});
+
 test('a ruleset is put in force in one transaction and watched from then on', async () => {
   const scene = new Scene();
   assert.equal(scene.keeper.inForce, 'unknown');
   const wanted = config('r1', 'r2');
-  assert.deepEqual(await scene.keeper.apply(wanted), { success: true });
+  assert.deepEqual(await scene.keeper.apply(() => wanted), { success: true });
   assert.equal(scene.nft.applied.length, 1);
   assert.ok(await scene.holds(wanted));
   assert.equal(scene.keeper.inForce, 'config');
@@ -164,9 +198,9 @@ test('a ruleset is put in force in one transaction and watched from then on', as
 test('survive-107 a refused ruleset leaves the one before in force, wanted and watched', async () => {
   const scene = new Scene();
   const before = config('r1');
-  await scene.keeper.apply(before);
+  await scene.keeper.apply(() => before);
   scene.nft.failWith({ kind: 'refused', rule: 'bad' });
-  const result = await scene.keeper.apply(config('bad'));
+  const result = await scene.keeper.apply(() => config('bad'));
   assert.ok(!result.success && result.unchanged);
   assert.equal(result.failure.rule, 'bad');
   scene.nft.failWith(undefined);
@@ -182,7 +216,7 @@ test('survive-108 nft that dies after the change is seen to have made it', async
   const scene = new Scene();
   const wanted = config('r1');
   scene.nft.failWith({ kind: 'crashed after the change' });
-  assert.deepEqual(await scene.keeper.apply(wanted), { success: true });
+  assert.deepEqual(await scene.keeper.apply(() => wanted), { success: true });
   assert.equal(scene.keeper.inForce, 'config');
   assert.equal(scene.keeper.trouble, undefined);
   assert.deepEqual(scene.taken(), []);
@@ -190,10 +224,10 @@ test('survive-108 nft that dies after the change is seen to have made it', async
 
 test('survive-108 where nft hangs, what is in force is not known', async () => {
   const scene = new Scene();
-  await scene.keeper.apply(config('r1'));
+  await scene.keeper.apply(() => config('r1'));
   for (const kind of ['hung', 'crashed', 'too much output'] as const) {
     scene.nft.failWith({ kind });
-    const result = await scene.keeper.apply(config('r2'));
+    const result = await scene.keeper.apply(() => config('r2'));
     assert.ok(!result.success && !result.unchanged);
     assert.equal(scene.keeper.inForce, 'unknown');
     assert.equal(scene.keeper.ruleCount, 0);
@@ -203,9 +237,9 @@ test('survive-108 where nft hangs, what is in force is not known', async () => {
 
 test('survive-108 nft that is missing has certainly changed nothing', async () => {
   const scene = new Scene();
-  await scene.keeper.apply(config('r1'));
+  await scene.keeper.apply(() => config('r1'));
   scene.nft.failWith({ kind: 'missing' });
-  const result = await scene.keeper.apply(config('r2'));
+  const result = await scene.keeper.apply(() => config('r2'));
   assert.ok(!result.success && result.unchanged);
   assert.equal(scene.keeper.inForce, 'config');
   assert.equal(scene.keeper.trouble, 'nft: cannot run nft: no such program');
@@ -215,7 +249,7 @@ test('survive-108 what is insisted on is tried again until it is in force', asyn
   const scene = new Scene();
   const wanted = config('r1');
   scene.nft.failWith({ kind: 'hung' });
-  assert.ok(!(await scene.keeper.apply(wanted, { insists: true })).success);
+  assert.ok(!(await scene.keeper.apply(() => wanted, { insists: true })).success);
   for (let count = 0; count < 3; count++) {
     mock.timers.tick(2_000);
     await scene.rest();
@@ -231,13 +265,47 @@ test('survive-108 what is insisted on is tried again until it is in force', asyn
   assert.equal(scene.keeper.inForce, 'config');
   assert.ok(await scene.holds(wanted));
   assert.equal(scene.keeper.trouble, undefined);
-  assert.deepEqual(scene.taken(), ['nft works again, and the rules are in force']);
+  assert.deepEqual(scene.taken(), ['nft works again']);
+});
+
+test('survive-108 a change that is rolled back is not what is tried again', async () => {
+  const scene = new Scene();
+  const [before, change] = [config('r1'), config('r2')];
+  await scene.keeper.apply(() => before);
+  scene.nft.failWith({ kind: 'hung' });
+  await scene.keeper.apply(() => change);
+  scene.nft.failWith({ kind: 'missing' });
+  await scene.keeper.apply(() => before);
+  scene.nft.failWith(undefined);
+  mock.timers.tick(2_000);
+  await scene.rest();
+  assert.ok(await scene.holds(before));
+  assert.equal(scene.keeper.inForce, 'config');
+});
+
+test('survive-122 without memory for its document nft is missing, and drift is watched on', async () => {
+  const scene = new Scene();
+  const wanted = config('r1');
+  await scene.keeper.apply(() => wanted);
+  using scarcity = makeFilesScarce(scene);
+  const result = await scene.keeper.apply(() => config('r2'));
+  assert.ok(!result.success && result.unchanged);
+  assert.equal(result.failure.reason, 'missing');
+  assert.match(result.failure.message, /^cannot run nft: .*no file is left$/);
+  assert.equal(scene.keeper.inForce, 'config');
+  scene.nft.flushEverything();
+  await scene.look();
+  assert.match(scene.keeper.trouble ?? '', /no file is left$/);
+  scarcity.end();
+  await scene.look();
+  assert.ok(await scene.holds(wanted));
+  assert.equal(scene.keeper.trouble, undefined);
 });
 
 test('survive-111 somebody else’s change is told and put right', async () => {
   const scene = new Scene();
   const wanted = config('r1');
-  await scene.keeper.apply(wanted);
+  await scene.keeper.apply(() => wanted);
   scene.nft.flushEverything();
   await scene.look();
   assert.ok(await scene.holds(wanted));
@@ -251,7 +319,7 @@ test('survive-111 somebody else’s change is told and put right', async () => {
 test('survive-111 a chain on another hook is put right with the whole table', async () => {
   const scene = new Scene();
   const wanted = config('r1');
-  await scene.keeper.apply(wanted);
+  await scene.keeper.apply(() => wanted);
   scene.nft.changeFromOutside(movedChains(compileRuleset(wanted.ruleset, { replacing: 'table' })));
   assert.ok(!(await scene.holds(wanted)));
   await scene.look();
@@ -262,7 +330,7 @@ test('survive-111 a ruleset replaces the whole table where its chains are not as
   const scene = new Scene();
   const wanted = config('r1');
   scene.nft.changeFromOutside(movedChains(compileRuleset(wanted.ruleset, { replacing: 'table' })));
-  assert.deepEqual(await scene.keeper.apply(wanted), { success: true });
+  assert.deepEqual(await scene.keeper.apply(() => wanted), { success: true });
   assert.ok(await scene.holds(wanted));
 });
 
@@ -270,22 +338,57 @@ test('survive-111 where the config says so, a change is told and stays until the
   const scene = new Scene();
   scene.restores = false;
   const wanted = config('r1');
-  await scene.keeper.apply(wanted);
+  await scene.keeper.apply(() => wanted);
   scene.nft.flushEverything();
-  await scene.look();
+  for (let count = 0; count < 3; count++) await scene.look();
   assert.equal(scene.nft.applied.length, 1);
   assert.equal(scene.keeper.inForce, 'unknown');
-  assert.match(scene.keeper.trouble ?? '', /it stays so until the next apply$/);
-  assert.equal(scene.taken().length, 1);
-  await scene.keeper.apply(wanted);
+  const told = 'somebody else changed table inet gatehouse: the table is gone';
+  assert.equal(scene.keeper.trouble, told);
+  assert.deepEqual(scene.taken(), [told], 'the same change is told once');
+  await scene.keeper.apply(() => wanted);
   assert.equal(scene.keeper.trouble, undefined);
+  assert.equal(scene.keeper.inForce, 'config');
   assert.ok(await scene.holds(wanted));
+});
+
+test('survive-111 a change that is left as it is may be undone by whoever made it', async () => {
+  const scene = new Scene();
+  scene.restores = false;
+  const wanted = config('r1');
+  await scene.keeper.apply(() => wanted);
+  scene.nft.flushEverything();
+  await scene.look();
+  assert.equal(scene.keeper.inForce, 'unknown');
+  scene.nft.changeFromOutside(compileRuleset(wanted.ruleset, { replacing: 'table' }).nftables);
+  scene.taken();
+  for (let count = 0; count < 3; count++) await scene.look();
+  assert.equal(scene.keeper.inForce, 'config');
+  assert.equal(scene.keeper.trouble, undefined);
+  assert.deepEqual(scene.taken(), [
+    'table inet gatehouse is as it should be again, by somebody else',
+  ]);
+});
+
+test('survive-111 where changes are only told, nft that works again restores nothing', async () => {
+  const scene = new Scene();
+  scene.restores = false;
+  await scene.keeper.apply(() => config('r1'));
+  scene.nft.flushEverything();
+  await scene.look();
+  scene.nft.failWith({ kind: 'hung' });
+  await scene.look();
+  scene.nft.failWith(undefined);
+  mock.timers.tick(2_000);
+  await scene.rest();
+  assert.equal(scene.nft.applied.length, 1);
+  assert.match(scene.keeper.trouble ?? '', /^somebody else changed/);
 });
 
 test('the panic button without us is taken up, also where changes are only told', async () => {
   const scene = new Scene();
   scene.restores = false;
-  await scene.keeper.apply(config('r1'));
+  await scene.keeper.apply(() => config('r1'));
   scene.nft.flushEverything();
   scene.other = safe;
   await scene.look();
@@ -296,7 +399,7 @@ test('the panic button without us is taken up, also where changes are only told'
 test('survive-111 nft that fails while a change is put right is tried again', async () => {
   const scene = new Scene();
   const wanted = config('r1');
-  await scene.keeper.apply(wanted);
+  await scene.keeper.apply(() => wanted);
   scene.nft.flushEverything();
   const looking = scene.look();
   await Promise.resolve();
@@ -312,7 +415,7 @@ test('survive-111 nft that fails while a change is put right is tried again', as
 
 test('a listing that fails is told once, and again when it fails differently', async () => {
   const scene = new Scene();
-  await scene.keeper.apply(config('r1'));
+  await scene.keeper.apply(() => config('r1'));
   for (const kind of ['hung', 'hung', 'crashed', 'crashed'] as const) {
     scene.nft.failWith({ kind });
     await scene.look();
@@ -340,22 +443,44 @@ test('requests to nft are made one at a time, in the order in which they were as
     runningCount--;
     return result;
   });
-  const asked = [scene.keeper.apply(one), scene.keeper.apply(two), scene.keeper.apply(one)];
+  const asked = [
+    scene.keeper.apply(() => one),
+    scene.keeper.apply(() => two),
+    scene.keeper.apply(() => one),
+  ];
   await Promise.all(asked);
   assert.equal(scene.nft.applied.length, 3);
   assert.ok(await scene.holds(one));
 });
 
+test('what is wanted is decided in turn, and what follows from it comes before the next', async () => {
+  const scene = new Scene();
+  const log: string[] = [];
+  const ask = (name: string) =>
+    scene.keeper.apply(
+      () => {
+        log.push(`decide ${name}`);
+        return config(name);
+      },
+      { onSuccess: () => log.push(`follow ${name}`) },
+    );
+  const asked = [ask('r1'), ask('r2')];
+  await Promise.all(asked);
+  scene.nft.failWith({ kind: 'missing' });
+  await ask('r3');
+  assert.deepEqual(log, ['decide r1', 'follow r1', 'decide r2', 'follow r2', 'decide r3']);
+});
+
 test('while a ruleset is applied nothing is compared', async () => {
   const scene = new Scene();
-  await scene.keeper.apply(config('r1'));
+  await scene.keeper.apply(() => config('r1'));
   const apply = scene.nft.apply.bind(scene.nft);
   const expectedMeanwhile: unknown[] = [];
   mock.method(scene.nft, 'apply', (document: NftDocument) => {
     expectedMeanwhile.push(scene.expected);
     return apply(document);
   });
-  await scene.keeper.apply(config('r2'));
+  await scene.keeper.apply(() => config('r2'));
   assert.deepEqual(expectedMeanwhile, [undefined]);
   assert.ok(scene.expected !== undefined);
 });
@@ -370,7 +495,7 @@ test('a keeper that is stopped waits for nft, leaves the kernel alone and sets n
     scene.nft.failWith({ kind: 'hung' });
     return apply(document);
   });
-  const applying = scene.keeper.apply(wanted, { insists: true });
+  const applying = scene.keeper.apply(() => wanted, { insists: true });
   let isStopped = false;
   const stopping = scene.keeper.stop().then(() => {
     isStopped = true;
@@ -386,6 +511,22 @@ test('a keeper that is stopped waits for nft, leaves the kernel alone and sets n
   assert.equal(scene.nft.applied.length, 1);
 });
 
+/** The real nft, on a machine that has no memory and no file left for what it is given. */
+function makeFilesScarce({ nft }: Scene): { end(): void; [Symbol.dispose](): void } {
+  const program = openNft({ program: '/bin/false' });
+  const apply = mock.method(nft, 'apply', (document: NftDocument) => program.apply(document));
+  const write = mock.method(fs, 'writeSync', () => {
+    throw new Error('no file is left');
+  });
+  syncBuiltinESMExports();
+  const end = () => {
+    apply.mock.restore();
+    write.mock.restore();
+    syncBuiltinESMExports();
+  };
+  return { end, [Symbol.dispose]: end };
+}
+
 /** Ours, with every base chain on another priority, as somebody may have made it. */
 function movedChains({ nftables }: NftDocument): NftDocument['nftables'] {
   return nftables.map((command) => {
@@ -396,3 +537,18 @@ function movedChains({ nftables }: NftDocument): NftDocument['nftables'] {
       : { add: { chain: { ...chain, prio: chain.prio + 7 } } };
   });
 }
+
+test('a repair that nft cannot be given stays told as trouble, and is told once', async () => {
+  const scene = new Scene();
+  await scene.keeper.apply(() => config('r1'));
+  using _ = makeFilesScarce(scene);
+  scene.nft.flushEverything();
+  for (let round = 0; round < 4; round++) {
+    await scene.look();
+    mock.timers.tick(2_000);
+    await scene.rest();
+  }
+  assert.ok(scene.taken().length <= 2);
+  assert.equal(scene.keeper.inForce, 'unknown');
+  assert.ok(scene.keeper.trouble !== undefined);
+});

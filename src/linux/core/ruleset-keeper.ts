@@ -7,7 +7,7 @@ import { compileRuleset } from '../../firewall/nft-document.ts';
 import { expectedTable, type NftTable } from '../../firewall/nft-table.ts';
 import type { Ruleset } from '../../firewall/ruleset.ts';
 import { type TableDifference, tableDiffers } from '../../firewall/table-difference.ts';
-import { protectThenForward } from '../nft-default-posture.ts';
+import { protectThenForward, setForwarding } from '../nft-default-posture.ts';
 import { NftWatch, type NftWatchOptions } from '../nft-watch.ts';
 
 export interface WantedRuleset {
@@ -35,9 +35,11 @@ export type ApplyResult =
 /** After a failure of nft, until it works again. */
 const RETRY_EVERY_MS = 2_000;
 
+/** What we put in place last. */
 interface InForce {
   readonly kind: 'config' | 'safe' | 'posture';
-  readonly table: NftTable | undefined;
+  readonly wanted?: WantedRuleset;
+  readonly table?: NftTable;
   readonly ruleCount: number;
 }
 
@@ -46,8 +48,12 @@ export class RulesetKeeper {
   readonly #watch: Pick<NftWatch, 'expect' | 'stop'>;
   #inForce: InForce | undefined;
   #wanted: WantedRuleset | undefined;
+  /** It was asked for, so forwarding is ours to switch. */
+  #protects = false;
   #forwarding = false;
-  #trouble: string | undefined;
+  #nftTrouble: string | undefined;
+  /** Somebody else's, until it is put right. */
+  #foreignChange: string | undefined;
   #retryTimer: NodeJS.Timeout | undefined;
   /** One thing at a time: the order of two requests to nft at once would be anybody's guess. */
   #last: Promise<unknown> = Promise.resolve();
@@ -59,12 +65,18 @@ export class RulesetKeeper {
     this.#watch = startWatch({
       nft: options.nft,
       onDifference: (difference) => this.#handleDifference(difference),
+      onAgreement: () => this.#handleAgreement(),
       onFailure: (failure) => this.#failed(failure),
     });
   }
 
   get inForce(): 'config' | 'safe' | 'posture' | 'unknown' {
-    return this.#inForce?.kind ?? 'unknown';
+    return this.#foreignChange === undefined ? (this.#inForce?.kind ?? 'unknown') : 'unknown';
+  }
+
+  /** What shall be in force, whether it is or not. */
+  get wantedKind(): 'config' | 'safe' | undefined {
+    return this.#wanted?.kind;
   }
 
   get ruleCount(): number {
@@ -77,28 +89,44 @@ export class RulesetKeeper {
 
   /** Why the kernel does not have what it should, or nobody knows whether it does. */
   get trouble(): string | undefined {
-    return this.#trouble;
+    return this.#nftTrouble ?? this.#foreignChange;
   }
 
-  /** Refuses everything unless rules of ours are there already, and forwards only then. */
+  /** nft does not work at present, whatever is asked of it. */
+  get isNftFailing(): boolean {
+    return this.#nftTrouble !== undefined;
+  }
+
+  /**
+   * Refuses everything unless rules of ours are there already, and forwards only then. From now on
+   * nothing is forwarded without rules.
+   */
   protect(): Promise<void> {
+    this.#protects = true;
     return this.#alone(() => this.#protect());
   }
 
   /**
-   * In one transaction.
+   * In one transaction. What was wanted before stays wanted when it fails.
    *
-   * @param options.insists try again until it is in force; otherwise, when it fails without effect,
-   *   what was wanted before stays wanted
+   * @param makeWanted called when everything asked for before is done
+   * @param options.insists try again until it is in force
+   * @param options.onSuccess called before anything that is asked for later begins
    */
-  apply(wanted: WantedRuleset, options: { insists?: boolean } = {}): Promise<ApplyResult> {
+  apply(
+    makeWanted: () => WantedRuleset,
+    options: { readonly insists?: boolean; readonly onSuccess?: () => void } = {},
+  ): Promise<ApplyResult> {
     return this.#alone(async () => {
       const before = this.#wanted;
+      const wanted = makeWanted();
       this.#wanted = wanted;
-      const result = await this.#apply(wanted, 'rules');
-      if (result.success) return result;
-      if (options.insists === true) this.#failed(result.failure);
-      else if (result.unchanged) this.#wanted = before;
+      // What somebody else put into the table goes only with all of it.
+      const isForeign = this.#foreignChange !== undefined;
+      const result = await this.#apply(wanted, isForeign ? 'table' : 'rules');
+      if (result.success) options.onSuccess?.();
+      else if (options.insists === true) this.#failed(result.failure);
+      else this.#wanted = before;
       return result;
     });
   }
@@ -124,8 +152,7 @@ export class RulesetKeeper {
       this.#failed(result.failure);
       return;
     }
-    if (result.table === 'loaded')
-      this.#inForce = { kind: 'posture', table: undefined, ruleCount: 0 };
+    if (result.table === 'loaded') this.#inForce = { kind: 'posture', ruleCount: 0 };
   }
 
   async #apply(wanted: WantedRuleset, replacing: 'rules' | 'table'): Promise<ApplyResult> {
@@ -136,9 +163,11 @@ export class RulesetKeeper {
     const isInPlace = result.success || (await this.#isInPlace(result, table));
     if (isInPlace === true) {
       const ruleCount = wanted.ruleset.chains.reduce((sum, { rules }) => sum + rules.length, 0);
-      this.#inForce = { kind: wanted.kind, table, ruleCount };
+      this.#inForce = { kind: wanted.kind, wanted, table, ruleCount };
+      this.#foreignChange = undefined;
       this.#watch.expect(table);
       this.#works();
+      this.#forward();
       return { success: true };
     }
     // Somebody may have put one of our chains on another hook: then only the whole can be replaced.
@@ -170,13 +199,9 @@ export class RulesetKeeper {
     const told = `somebody else changed table inet gatehouse: ${changes.join(', ')}${more}`;
     const { restores, onForeignChange, alarm } = this.#options;
     const other = onForeignChange(difference);
-    if (other === undefined && !restores()) {
-      this.#inForce = undefined;
-      this.#trouble = `${told}; it stays so until the next apply`;
-      alarm(told);
-      return;
-    }
-    alarm(told);
+    if (this.#foreignChange !== told) alarm(told);
+    this.#foreignChange = told;
+    if (other === undefined && !restores()) return;
     if (other !== undefined) this.#wanted = other;
     void this.#alone(async () => {
       if (this.#wanted === undefined) return;
@@ -186,10 +211,16 @@ export class RulesetKeeper {
     });
   }
 
+  #handleAgreement(): void {
+    if (this.#foreignChange === undefined) return;
+    this.#foreignChange = undefined;
+    this.#options.alarm('table inet gatehouse is as it should be again, by somebody else');
+  }
+
   #failed(failure: NftFailure): void {
     const trouble = `nft: ${failure.message}`;
-    if (this.#trouble !== trouble) this.#options.alarm(trouble);
-    this.#trouble = trouble;
+    if (this.#nftTrouble !== trouble) this.#options.alarm(trouble);
+    this.#nftTrouble = trouble;
     if (this.#stopped) return;
     clearTimeout(this.#retryTimer);
     this.#retryTimer = setTimeout(() => void this.#alone(() => this.#retry()), RETRY_EVERY_MS);
@@ -199,8 +230,9 @@ export class RulesetKeeper {
   /** Brings what is wanted into force, or where it is, sees whether nft works again. */
   async #retry(): Promise<void> {
     if (this.#stopped) return;
-    if (!this.#forwarding) await this.#protect();
-    if (this.#wanted !== undefined && this.#inForce?.kind !== this.#wanted.kind) {
+    if (this.#protects && !this.#forwarding) await this.#protect();
+    const isChanged = this.#foreignChange !== undefined && this.#options.restores();
+    if (this.#wanted !== undefined && (isChanged || this.#inForce?.wanted !== this.#wanted)) {
       const result = await this.#apply(this.#wanted, 'table');
       if (!result.success) this.#failed(result.failure);
       return;
@@ -212,8 +244,14 @@ export class RulesetKeeper {
 
   #works(): void {
     clearTimeout(this.#retryTimer);
-    if (this.#trouble !== undefined)
-      this.#options.alarm('nft works again, and the rules are in force');
-    this.#trouble = undefined;
+    if (this.#nftTrouble !== undefined) this.#options.alarm('nft works again');
+    this.#nftTrouble = undefined;
+  }
+
+  /** Forwarding is off when no rules could be put in place at first. */
+  #forward(): void {
+    if (!this.#protects || this.#forwarding) return;
+    setForwarding(true);
+    this.#forwarding = true;
   }
 }

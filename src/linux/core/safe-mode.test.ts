@@ -53,6 +53,12 @@ test('a file that cannot be understood means on', () => {
   assert.deepEqual(readSafeMode(state), unknown);
 });
 
+test('a field of another program version does not reach whoever asks', () => {
+  const state = folder('more-fields');
+  writeFileSync(join(state, file), '{"sinceMs":1,"author":"admin","by":"newer"}');
+  assert.deepEqual(readSafeMode(state), { sinceMs: 1, author: 'admin' });
+});
+
 test('something else in the place of the file means on', () => {
   const withFolder = folder('a-folder');
   mkdirSync(join(withFolder, file));

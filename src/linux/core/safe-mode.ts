@@ -28,7 +28,10 @@ export function readSafeMode(stateFolder: string): SafeMode | undefined {
   }
   try {
     const value: unknown = JSON.parse(file.text);
-    if (Value.Check(safeModeSchema, value)) return value;
+    if (Value.Check(safeModeSchema, value)) {
+      const { sinceMs, author } = value;
+      return { sinceMs, author };
+    }
   } catch {
     // Not JSON.
   }

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { appendFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import zlib from 'node:zlib';
 import type { Change } from '../../gateway/change/change-machine.ts';
 import { openChangeRecords, REVISIONS_MAX, readChangesAtRest } from './change-records.ts';
 import { openStore, type Store } from './store.ts';
@@ -60,29 +62,50 @@ test('the newest revisions are kept, and their numbers go on', () => {
   store.close();
 });
 
+const sound = { isDamaged: false } as const;
+
 test('what is pending and what was confirmed last can be read while the store is in use', () => {
   const folder = join(root, 'at-rest');
-  assert.deepEqual(readChangesAtRest(folder), {});
+  assert.deepEqual(readChangesAtRest(folder), sound);
   const store = open('at-rest');
   const records = openChangeRecords(store);
-  assert.deepEqual(readChangesAtRest(folder), {});
+  assert.deepEqual(readChangesAtRest(folder), sound);
   records.recordRevision({ author: 'init', recordedAt: 1, ...change.previous });
   const { configText } = change.previous;
-  assert.deepEqual(readChangesAtRest(folder), { configText });
+  assert.deepEqual(readChangesAtRest(folder), { ...sound, configText });
   const waiting = { phase: 'waiting', change, bootId: 'b', deadlineAt: 7 } as const;
   records.storePending({ phase: 'applying', change });
   records.storePending(waiting);
-  assert.deepEqual(readChangesAtRest(folder), { pending: waiting, configText });
+  assert.deepEqual(readChangesAtRest(folder), { ...sound, pending: waiting, configText });
   records.storeConfirmed(change, 2);
   const confirmed = { phase: 'confirmed', change } as const;
   const next = { configText: change.next.configText };
-  assert.deepEqual(readChangesAtRest(folder), { pending: confirmed, ...next });
+  assert.deepEqual(readChangesAtRest(folder), { ...sound, pending: confirmed, ...next });
   records.clearPending();
   const before = readdirSync(folder).sort();
-  assert.deepEqual(readChangesAtRest(folder), next);
+  assert.deepEqual(readChangesAtRest(folder), { ...sound, ...next });
   assert.deepEqual(readdirSync(folder).sort(), before);
   store.close();
-  assert.deepEqual(readChangesAtRest(folder), next);
+  assert.deepEqual(readChangesAtRest(folder), { ...sound, ...next });
+});
+
+test('a ruleset is unpacked for whoever reads it, and not for a list of revisions', (t) => {
+  const store = open('lazy');
+  const records = openChangeRecords(store);
+  records.recordRevision({ author: 'a', recordedAt: 1, ...change.previous });
+  records.recordRevision({ author: 'a', recordedAt: 2, ...change.next });
+  const unpack = t.mock.method(zlib, 'zstdDecompressSync');
+  syncBuiltinESMExports();
+  t.after(() => {
+    unpack.mock.restore();
+    syncBuiltinESMExports();
+  });
+  const [[, newest] = []] = records.revisions.list();
+  assert.equal(newest?.configText, change.next.configText);
+  assert.equal(unpack.mock.callCount(), 0);
+  assert.equal(newest?.rulesetText, change.next.rulesetText);
+  assert.equal(unpack.mock.callCount(), 1);
+  store.close();
 });
 
 test('the newest revision is found among hundreds, by its number', () => {
@@ -105,16 +128,19 @@ test('survive-117 an unfinished line at the end hides nothing that is before it'
   store.close();
   const folder = join(root, 'at-rest-torn');
   appendFileSync(join(folder, 'state.journal'), '01234567 [["pending-change","cur');
-  assert.deepEqual(readChangesAtRest(folder), { pending: { phase: 'applying', change } });
+  assert.deepEqual(readChangesAtRest(folder), {
+    ...sound,
+    pending: { phase: 'applying', change },
+  });
 });
 
-test('a journal that is none tells nothing', () => {
+test('a journal that is none tells nothing but that it is damaged', () => {
   const store = open('at-rest-damaged');
   openChangeRecords(store).storePending({ phase: 'applying', change });
   store.close();
   const folder = join(root, 'at-rest-damaged');
   for (const content of ['', '\n', 'version: 1\n', Buffer.alloc(100_000)]) {
     writeFileSync(join(folder, 'state.journal'), content);
-    assert.deepEqual(readChangesAtRest(folder), {});
+    assert.deepEqual(readChangesAtRest(folder), { isDamaged: true });
   }
 });

@@ -72,6 +72,8 @@ export function openChangeRecords(store: Store): ChangeRecords {
 }
 
 export interface ChangesAtRest {
+  /** The journal cannot be read, so there may be more than is told. */
+  readonly isDamaged: boolean;
   readonly pending?: PendingChange;
   /** The config text of the newest revision. */
   readonly configText?: string;
@@ -83,7 +85,8 @@ export interface ChangesAtRest {
  */
 export function readChangesAtRest(folder: string): ChangesAtRest {
   const journal = readJournal(join(folder, 'state.journal'));
-  if (journal === 'absent' || 'damage' in journal) return {};
+  if (journal === 'absent') return { isDamaged: false };
+  if ('damage' in journal) return { isDamaged: true };
   let pending: PendingChange | undefined;
   const configTexts = new Map<string, string>();
   for (const { collection, key, text } of journal.changes()) {
@@ -97,6 +100,7 @@ export function readChangesAtRest(folder: string): ChangesAtRest {
   const newest = [...configTexts.keys()].sort().at(-1);
   const configText = newest === undefined ? undefined : configTexts.get(newest);
   return {
+    isDamaged: false,
     ...(pending === undefined ? {} : { pending }),
     ...(configText === undefined ? {} : { configText }),
   };
@@ -112,7 +116,12 @@ const revisionCodec: Codec<Revision> = {
     const { rulesetZstd, ...rest } = json as Omit<Revision, 'rulesetText'> & {
       rulesetZstd: string;
     };
-    const rulesetText = zstdDecompressSync(Buffer.from(rulesetZstd, 'base64')).toString('utf8');
-    return { ...rest, rulesetText };
+    return {
+      ...rest,
+      // Megabytes each, and lists of revisions do not show them.
+      get rulesetText() {
+        return zstdDecompressSync(Buffer.from(rulesetZstd, 'base64')).toString('utf8');
+      },
+    };
   },
 };

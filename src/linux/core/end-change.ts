@@ -1,0 +1,113 @@
+/** Ends a change whose core has died, at its deadline, as the core would have done. */
+import { setTimeout as pause } from 'node:timers/promises';
+import { ChangeMachine, type PendingChange } from '../../gateway/change/change-machine.ts';
+import { describeChangeEvent } from '../../gateway/change/describe-event.ts';
+import { compileConfiguration } from '../../gateway/compile-configuration.ts';
+import { openNft } from '../nft.ts';
+import { openChangeRecords, readChangesAtRest } from '../store/change-records.ts';
+import { openStore } from '../store/store.ts';
+import { bootId } from './boot-id.ts';
+import { changeActs } from './change-acts.ts';
+import { bootTimeMs, ChangeDriver } from './change-driver.ts';
+import { lockFolder, lockNetwork } from './instance-lock.ts';
+import type { GuardedInstance } from './rollback-guard.ts';
+import { RulesetKeeper } from './ruleset-keeper.ts';
+import { readSafeMode } from './safe-mode.ts';
+
+/** Whoever starts a dead core again, systemd for example, comes first. */
+const RESTART_GRACE_MS = 1_500;
+/** After it, a core that is about to roll back by itself has done so. */
+const DEADLINE_GRACE_MS = 250;
+const LOOK_EVERY_MS = 1_000;
+/** What cannot be rolled back within this time is left to the next start. */
+const TRY_FOR_MS = 60_000;
+
+/**
+ * Resolves when nothing is pending any more, or a new core ends it.
+ *
+ * @param report one line for the log
+ */
+export async function endChangeInTime(
+  instance: GuardedInstance,
+  report: (text: string) => void,
+): Promise<void> {
+  await pause(RESTART_GRACE_MS);
+  for (;;) {
+    const { pending, isDamaged } = readChangesAtRest(instance.stateFolder);
+    // Of a damaged journal nobody but the store itself knows what was pending.
+    if (pending === undefined && !isDamaged) return;
+    if (pending !== undefined) await untilRollBack(pending);
+    // A core that has the locks looks after the change, if it lives long enough.
+    if (await tryToEndChange(instance, report)) return;
+    await pause(LOOK_EVERY_MS);
+  }
+}
+
+async function tryToEndChange(
+  instance: GuardedInstance,
+  report: (text: string) => void,
+): Promise<boolean> {
+  const state = lockFolder(instance.stateFolder, 'rollback-guard');
+  if (state.release === undefined) return false;
+  try {
+    const network = lockNetwork('rollback-guard');
+    if (network.release === undefined) return false;
+    try {
+      await endChange(instance, report);
+      return true;
+    } finally {
+      network.release();
+    }
+  } finally {
+    state.release();
+  }
+}
+
+/** In short steps: the clock of a deadline goes on while a timer's stands still in suspend. */
+async function untilRollBack(pending: PendingChange): Promise<void> {
+  if (pending.phase !== 'waiting' || pending.bootId !== bootId()) return;
+  const { deadlineAt, change } = pending;
+  const giveUpAt = bootTimeMs() + change.windowMs;
+  const rollBackAt = Math.min(deadlineAt, giveUpAt) + DEADLINE_GRACE_MS;
+  while (bootTimeMs() < rollBackAt) {
+    await pause(Math.min(LOOK_EVERY_MS, Math.max(1, rollBackAt - bootTimeMs())));
+  }
+}
+
+async function endChange(
+  { configFile, stateFolder }: GuardedInstance,
+  report: (text: string) => void,
+): Promise<void> {
+  const alarm = (text: string) => report(`rollback guard: ${text}`);
+  const store = openStore(stateFolder, { alarm: ({ kind }) => alarm(kind) });
+  const keeper = new RulesetKeeper({
+    nft: openNft(),
+    restores: () => false,
+    onForeignChange: () => undefined,
+    alarm,
+  });
+  const records = openChangeRecords(store);
+  const driver = new ChangeDriver({
+    machine: new ChangeMachine(bootId()),
+    acts: changeActs({
+      records,
+      configFile,
+      isSafe: () => readSafeMode(stateFolder) !== undefined,
+      keeper,
+      compile: async (configText) => compileConfiguration(configText, { fileName: configFile }),
+      fallback: () => undefined,
+      alarm,
+      onInForce: () => {},
+    }),
+    onEvent: (event) => alarm(describeChangeEvent(event)),
+  });
+  try {
+    await driver.start(records.pending());
+    // A core that starts meanwhile waits for us.
+    await Promise.race([driver.untilIdle(), pause(TRY_FOR_MS, undefined, { ref: false })]);
+  } finally {
+    await driver.stop();
+    await keeper.stop();
+    store.close();
+  }
+}
