@@ -370,10 +370,11 @@ test('an interface that does not exist yet is counted when it comes, and its rul
 
 test('a config with problems starts nothing the first time, and every problem is told', async () => {
   const path = join(lab.directory, 'wrong.yaml');
-  const state = join(lab.directory, 'wrong-state');
-  writeFileSync(path, `version: 1\nwan: { interfce: w0 }\npaths: { state: ${state} }\n`);
+  const folder = join(lab.directory, 'wrong');
+  const paths = `paths: { state: ${folder}/state, runtime: ${folder}/run }`;
+  writeFileSync(path, `version: 1\nwan: { interfce: w0 }\n${paths}\n`);
   const running = gateway.spawn([gatehouse, 'run', '--config', path]);
-  assert.equal(await exitCode(running), 1);
+  assert.equal(await exitCode(running), 3);
   const { stderr } = running.output();
   assert.match(stderr, /wrong\.yaml:2:8: wan\.interfce: expected .*; did you mean `interface`\?/);
   assert.match(stderr, /wan: expected the key `address`|wan\.address/);
