@@ -2,14 +2,16 @@
  * What a safe change costs: the product's whole way from a config's text to the ruleset in force,
  * with everything on disk, against nft alone with the finished document.
  */
+
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Lab, type LabHost } from '../lab/lab.ts';
 import { compileRuleset } from '../src/firewall/nft-document.ts';
 import { compileConfiguration } from '../src/gateway/compile-configuration.ts';
 import type { RunningProcess } from '../src/linux/command-runner.ts';
-import { type ControlClient, connectToControl } from '../src/linux/core/control-client.ts';
+import { connectToControl } from '../src/linux/core/control-client.ts';
 import { openNft } from '../src/linux/nft.ts';
+import type { ControlClient } from '../src/messages/control-messages.ts';
 import { type BenchRow, medians } from './table.ts';
 
 /** Rules → rounds; an odd number, and no longer than a minute in all. */

@@ -54,9 +54,11 @@ async function run(configFile: string, user: string): Promise<number> {
     return 0;
   } catch (error) {
     report(error);
-    const { exitCodes } = await import('./cli/exit-codes.ts');
-    const isConfig = error instanceof Error && error.name === 'ConfigProblemsError';
-    return isConfig ? exitCodes.configProblems : exitCodes.failed;
+    const [{ exitCodes }, { ConfigProblemsError }] = await Promise.all([
+      import('./cli/exit-codes.ts'),
+      import('./linux/core/core.ts'),
+    ]);
+    return error instanceof ConfigProblemsError ? exitCodes.configProblems : exitCodes.failed;
   }
 }
 

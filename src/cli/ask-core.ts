@@ -1,11 +1,11 @@
 /** One question to the running instance, and whatever keeps it from being answered. */
-import type { ControlAnswer, RefusalCode } from '../messages/control-messages.ts';
+import type { ControlAnswer, ControlQuestion, RefusalCode } from '../messages/control-messages.ts';
 import type { Instance } from './arguments.ts';
 import { exitCodes } from './exit-codes.ts';
 import { locateInstance } from './locate-instance.ts';
 import { configProblems, fail, type Outcome } from './outcome.ts';
 import { messageOf } from './terminal-text.ts';
-import type { CliWorld, ControlQuestion } from './world.ts';
+import type { CliWorld } from './world.ts';
 
 type AnswerKind = Exclude<ControlAnswer['kind'], 'refused'>;
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { CoreStatus } from '../messages/control-messages.ts';
+import type { ControlQuestion, CoreStatus } from '../messages/control-messages.ts';
 import { completionScripts } from './completion.ts';
 import { exitCodes, exitCodeTable } from './exit-codes.ts';
 import {
@@ -11,7 +11,6 @@ import {
   typed,
 } from './simulated-world.ts';
 import { verbs } from './verbs.ts';
-import type { ControlQuestion } from './world.ts';
 
 const hostile = 'x\u001b]0;owned\u0007\u202e\u2028y';
 const obeyed = /[^\P{C}\n\t]|[\p{Zl}\p{Zp}]/u;

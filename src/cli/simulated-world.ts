@@ -5,20 +5,14 @@ import {
   asControlAnswer,
   asControlRequest,
   type ControlAnswer,
+  type ControlConnection,
+  type ControlQuestion,
 } from '../messages/control-messages.ts';
 import { parseCommandLine } from './arguments.ts';
 import { type ExitCode, exitCodes } from './exit-codes.ts';
 import { runVerb, tellUsageError } from './run-verb.ts';
 import { UsageError } from './usage-error.ts';
-import type {
-  ActionResult,
-  BackupOptions,
-  CliWorld,
-  ControlQuestion,
-  CoreConnectionResult,
-  FileResult,
-  Finding,
-} from './world.ts';
+import type { ActionResult, BackupOptions, CliWorld, FileResult, Finding } from './world.ts';
 
 /** An answer without its number. */
 export type ControlReply = ControlAnswer extends infer A
@@ -79,7 +73,7 @@ export class SimulatedWorld implements CliWorld {
     return { success: true, lines: [] };
   }
 
-  async connect(runtimeFolder: string): Promise<CoreConnectionResult> {
+  async connect(runtimeFolder: string): Promise<ControlConnection> {
     this.connectedTo.push(runtimeFolder);
     const { core } = this;
     const reason = `${runtimeFolder}/control.sock: ${core ?? 'nobody listens'}`;

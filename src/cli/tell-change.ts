@@ -1,11 +1,11 @@
 /** What became of a change, and what a person has to do next. */
-import type { ControlAnswer } from '../messages/control-messages.ts';
+import type { ControlAnswer, ControlQuestion } from '../messages/control-messages.ts';
 import type { ChangeTerms, Instance } from './arguments.ts';
 import { askCore, authorOf } from './ask-core.ts';
 import { done, type Outcome } from './outcome.ts';
 import { proposedCommand } from './proposed-command.ts';
 import { spanInWords } from './terminal-text.ts';
-import type { CliWorld, ControlQuestion } from './world.ts';
+import type { CliWorld } from './world.ts';
 
 type ChangeAnswer = Extract<ControlAnswer, { kind: 'change' }>;
 type ChangeQuestion = Extract<ControlQuestion, { kind: 'confirm' | 'rollback' }>;

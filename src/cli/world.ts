@@ -8,32 +8,7 @@ import type { NftDocument } from '../firewall/nft-document.ts';
 import type { ActionResult } from '../gateway/action-result.ts';
 import type { BackupOptions } from '../gateway/backup-options.ts';
 import type { MachineFinding } from '../gateway/machine-finding.ts';
-import type { ControlAnswer, ControlRequest } from '../messages/control-messages.ts';
-
-/** A request without its number, which the connection gives it. */
-export type ControlQuestion = ControlRequest extends infer R
-  ? R extends { id: number }
-    ? Omit<R, 'id'>
-    : never
-  : never;
-
-export interface CoreClient {
-  /**
-   * @param withinMs instead of the usual time, which is that of the largest config
-   * @throws Error when the core does not answer in time, or nonsense
-   */
-  ask(question: ControlQuestion, withinMs?: number): Promise<ControlAnswer>;
-  close(): void;
-}
-
-export type CoreConnectionResult =
-  | { readonly client: CoreClient }
-  /** `stopped`: nobody listens. `denied`: not root. `failed`: it is there and does not answer. */
-  | {
-      readonly client?: never;
-      readonly why: 'stopped' | 'denied' | 'failed';
-      readonly reason: string;
-    };
+import type { ControlConnection } from '../messages/control-messages.ts';
 
 export type FileResult =
   | { readonly text: string }
@@ -60,7 +35,7 @@ export interface CliWorld {
   /** A new file, durably; refuses to replace one. @param mode such as 0o600 */
   writeNewFile(path: string, text: string, mode: number): ActionResult;
   /** @param runtimeFolder `paths.runtime` of the config */
-  connect(runtimeFolder: string): Promise<CoreConnectionResult>;
+  connect(runtimeFolder: string): Promise<ControlConnection>;
   /** `nft -c`: what the kernel says of it. Undefined where nft or the right to ask is missing. */
   checkRuleset(document: NftDocument): Promise<NftResult | undefined>;
   /** Each requirement of kernel, packages and rights. */

@@ -198,6 +198,31 @@ export const controlAnswerSchema = Type.Union([
 ]);
 export type ControlAnswer = Static<typeof controlAnswerSchema>;
 
+type WithoutId<Message> = Message extends { id: number } ? Omit<Message, 'id'> : never;
+/** A request without its number, which the connection gives it. */
+export type ControlQuestion = WithoutId<ControlRequest>;
+/** An answer without the number of its request. */
+export type ControlReply = WithoutId<ControlAnswer>;
+
+/** A connection to the core that lives, whoever carries it. */
+export interface ControlClient {
+  /**
+   * @param withinMs instead of the usual time, which is that of the largest config
+   * @throws Error when the core does not answer in time, or nonsense
+   */
+  ask(question: ControlQuestion, withinMs?: number): Promise<ControlAnswer>;
+  close(): void;
+}
+
+export type ControlConnection =
+  | { readonly client: ControlClient }
+  /** `stopped`: nobody listens. `denied`: not root. `failed`: it is there and does not answer. */
+  | {
+      readonly client?: never;
+      readonly why: 'stopped' | 'denied' | 'failed';
+      readonly reason: string;
+    };
+
 /** @returns undefined for anything that is not exactly such a message */
 export function asControlRequest(value: unknown): ControlRequest | undefined {
   return Value.Check(controlRequestSchema, value) ? value : undefined;

@@ -15,7 +15,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Lab, type LabHost } from '../../lab/lab.ts';
 import { waitFor } from '../../lab/wait-for.ts';
-import type { ControlQuestion } from '../../src/cli/world.ts';
+
 import type { NftTable } from '../../src/firewall/nft-table.ts';
 import type { Argv, CommandResult, RunningProcess } from '../../src/linux/command-runner.ts';
 import { openNft } from '../../src/linux/nft.ts';
@@ -23,6 +23,7 @@ import {
   asControlAnswer,
   CONTROL_SOCKET_NAME,
   type ControlAnswer,
+  type ControlQuestion,
   type CoreStatus,
   REVISIONS_PER_ANSWER_MAX,
   type RevisionSummary,

@@ -6,31 +6,11 @@ import {
   CONTROL_MESSAGE_BYTES_MAX,
   CONTROL_SOCKET_NAME,
   type ControlAnswer,
+  type ControlClient,
+  type ControlConnection,
   type ControlRequest,
 } from '../../messages/control-messages.ts';
 import { MessageChannel } from '../message-channel.ts';
-
-/** A request without its number. */
-export type ControlQuestion = ControlRequest extends infer R
-  ? R extends { id: number }
-    ? Omit<R, 'id'>
-    : never
-  : never;
-
-export interface ControlClient {
-  /** @throws Error when the core does not answer in time, or nonsense */
-  ask(question: ControlQuestion, withinMs?: number): Promise<ControlAnswer>;
-  close(): void;
-}
-
-export type ControlConnection =
-  | { readonly client: ControlClient }
-  /** `stopped`: nobody listens. `denied`: not root. `failed`: it is there and does not answer. */
-  | {
-      readonly client?: never;
-      readonly why: 'stopped' | 'denied' | 'failed';
-      readonly reason: string;
-    };
 
 /** The largest config takes the core some seconds to compile, and nft some more. */
 const ANSWER_WITHIN_MS = 120_000;

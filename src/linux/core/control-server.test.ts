@@ -8,12 +8,14 @@ import { after, mock, type TestContext, test } from 'node:test';
 import {
   CONTROL_MESSAGE_BYTES_MAX,
   CONTROL_SOCKET_NAME,
+  type ControlClient,
+  type ControlReply,
   type ControlRequest,
   type CoreStatus,
   REASON_LENGTH_MAX,
 } from '../../messages/control-messages.ts';
-import { type ControlClient, connectToControl } from './control-client.ts';
-import { type ControlReply, startControlServer } from './control-server.ts';
+import { connectToControl } from './control-client.ts';
+import { startControlServer } from './control-server.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'gatehouse-control-'));
 after(() => rmSync(root, { recursive: true }));

@@ -5,17 +5,11 @@ import {
   asControlRequest,
   CONTROL_MESSAGE_BYTES_MAX,
   type ControlAnswer,
+  type ControlReply,
   type ControlRequest,
   REASON_LENGTH_MAX,
 } from '../../messages/control-messages.ts';
 import { MessageChannel } from '../message-channel.ts';
-
-/** An answer without the number of its request. */
-export type ControlReply = ControlAnswer extends infer A
-  ? A extends { id: number }
-    ? Omit<A, 'id'>
-    : never
-  : never;
 
 /** People and scripts at once; a further one is turned away until another leaves. */
 const CONNECTIONS_MAX = 32;

@@ -9,13 +9,17 @@ import {
   type CompiledConfiguration,
   compileConfiguration,
 } from '../../gateway/compile-configuration.ts';
-import { asControlAnswer, type ControlRequest } from '../../messages/control-messages.ts';
+import {
+  asControlAnswer,
+  type ControlReply,
+  type ControlRequest,
+} from '../../messages/control-messages.ts';
 import { FakeNft } from '../../testing/fake-nft.ts';
 import { openChangeRecords } from '../store/change-records.ts';
 import { StorageError } from '../store/storage-error.ts';
 import { openStore } from '../store/store.ts';
 import { bootId } from './boot-id.ts';
-import type { ControlReply } from './control-server.ts';
+
 import { CoreChanges } from './core-changes.ts';
 import { RulesetKeeper } from './ruleset-keeper.ts';
 import { readSafeMode, switchSafeModeOn } from './safe-mode.ts';

@@ -12,13 +12,13 @@ import {
 import { describeChangeEvent, describeRefusal } from '../../gateway/change/describe-event.ts';
 import type { CompiledConfiguration, CompileResult } from '../../gateway/compile-configuration.ts';
 import { findAccessLoss } from '../../gateway/own-access.ts';
-import type { ControlRequest, RefusalCode } from '../../messages/control-messages.ts';
+import type { ControlReply, ControlRequest, RefusalCode } from '../../messages/control-messages.ts';
 import type { ChangeRecords } from '../store/change-records.ts';
 import { bootId } from './boot-id.ts';
 import { changeActs, describeNftFailure, wantedRuleset } from './change-acts.ts';
 import { ChangeDriver } from './change-driver.ts';
 import { readConfigFile } from './config-file.ts';
-import type { ControlReply } from './control-server.ts';
+
 import { RollbackGuard } from './rollback-guard.ts';
 import type { RulesetKeeper, WantedRuleset } from './ruleset-keeper.ts';
 import { readSafeMode, type SafeMode, switchSafeModeOff, switchSafeModeOn } from './safe-mode.ts';

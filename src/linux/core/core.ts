@@ -13,6 +13,7 @@ import type { CompiledConfiguration } from '../../gateway/compile-configuration.
 import { interfaceOfNetwork } from '../../gateway/firewall-plan.ts';
 import {
   CONTROL_SOCKET_NAME,
+  type ControlReply,
   type ControlRequest,
   type CoreStatus,
 } from '../../messages/control-messages.ts';
@@ -23,7 +24,7 @@ import { openStore, type StorageAlarm, type Store } from '../store/store.ts';
 import { Alarms } from './alarms.ts';
 import { readConfigFile } from './config-file.ts';
 import { compileBounded } from './configuration-compiler.ts';
-import { type ControlReply, startControlServer } from './control-server.ts';
+import { startControlServer } from './control-server.ts';
 import { CoreChanges } from './core-changes.ts';
 import { CoreRoles } from './core-roles.ts';
 import { type CoreParts, coreStatus } from './core-status.ts';

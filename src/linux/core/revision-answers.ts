@@ -1,7 +1,10 @@
 /** The history of configurations, as the command line asks for it. */
-import type { ControlRequest, RevisionSummary } from '../../messages/control-messages.ts';
+import type {
+  ControlReply,
+  ControlRequest,
+  RevisionSummary,
+} from '../../messages/control-messages.ts';
 import type { ChangeRecords, Revision } from '../store/change-records.ts';
-import type { ControlReply } from './control-server.ts';
 
 export function answerRevisions(
   { revisions }: ChangeRecords,
