@@ -5,7 +5,7 @@ import { FrameCounter } from '../src/abi/layouts.generated.ts';
 import { packetGeneratorObject } from '../src/abi/packet-generator.generated.ts';
 import { BpfMap, perCpu } from '../src/linux/bpf-map.ts';
 import { BpfProgram } from '../src/linux/bpf-program.ts';
-import { LinuxError } from '../src/linux/ffi.ts';
+import { errno, LinuxError, openNativeLibrary } from '../src/linux/ffi.ts';
 import { inNetworkNamespace } from '../src/linux/libc.ts';
 import { frameCount } from './frame-count.ts';
 
@@ -17,6 +17,8 @@ export interface GeneratorRun {
   readonly framesPerSecond: number | undefined;
   readonly framesMax: number | undefined;
   readonly durationMsMax: number;
+  readonly framesPerCall: number | undefined;
+  readonly cpu: number | undefined;
   /** Set to 1 by the other thread to end the run. */
   readonly stopFlag: Int32Array<SharedArrayBuffer>;
 }
@@ -39,7 +41,7 @@ function generate(run: GeneratorRun): void {
     const frames = generatedFrames();
     if (run.framesMax !== undefined && frames >= run.framesMax) break;
     const due = framesDue(run, elapsedMs) - frames;
-    const perCall = Math.max(FRAMES_PER_CALL_MIN, Math.round((frames / elapsedMs) * CALL_MS) || 0);
+    const perCall = run.framesPerCall ?? framesInTime(CALL_MS, { frames, elapsedMs });
     if (due > 0) sendFrames(program, run.template, Math.min(due, perCall));
     else Atomics.wait(run.stopFlag, 0, 0, PACE_INTERVAL_MS);
   }
@@ -61,6 +63,13 @@ function framesDue(run: GeneratorRun, elapsedMs: number): number {
   return Math.min(byTime, run.framesMax ?? Number.POSITIVE_INFINITY);
 }
 
+function framesInTime(
+  callMs: number,
+  { frames, elapsedMs }: { frames: number; elapsedMs: number },
+): number {
+  return Math.max(FRAMES_PER_CALL_MIN, Math.round((frames / elapsedMs) * callMs) || 0);
+}
+
 function sendFrames(program: BpfProgram, data: Uint8Array<ArrayBuffer>, repeat: number): void {
   const batchSize = Math.min(FRAMES_PER_BATCH, repeat);
   try {
@@ -71,5 +80,18 @@ function sendFrames(program: BpfProgram, data: Uint8Array<ArrayBuffer>, repeat: 
   }
 }
 
+/** What the calling thread makes, and what the kernel does in its name, happens on this CPU. */
+function stayOnCpu(cpu: number): void {
+  const { functions: libc } = openNativeLibrary(null, {
+    sched_setaffinity: { arguments: ['i32', 'u64', 'buffer'], return: 'i32' },
+  });
+  const cpus = new Uint8Array(Math.ceil((cpu + 1) / 64) * 8);
+  cpus[cpu >>> 3] = 1 << (cpu & 7);
+  if (libc.sched_setaffinity(0, BigInt(cpus.length), cpus) !== 0) {
+    throw new LinuxError(`keep the packet generator on CPU ${cpu}`, errno());
+  }
+}
+
 const run = workerData as GeneratorRun;
+if (run.cpu !== undefined) stayOnCpu(run.cpu);
 inNetworkNamespace(run.networkNamespace, () => generate(run));

@@ -19,13 +19,19 @@ import { type FrameCount, frameCount } from './frame-count.ts';
 import type { LabInterface } from './lab-host.ts';
 import type { GeneratorRun } from './packet-generator-worker.ts';
 
-/** Addresses and ports count up from the first; every combination is a flow. */
+/** Addresses and ports count up from the first, addresses faster. */
 export interface FlowPattern {
   readonly protocol: 'udp' | 'tcp-syn';
   readonly source: EndpointRange;
   readonly destination: EndpointRange;
   /** With the Ethernet header, without the checksum behind it: 60 is a "64-byte" frame. */
   readonly frameBytes: number;
+  /**
+   * `every`: each source endpoint with each destination endpoint is a flow. `in-step`: the i-th
+   * source with the i-th destination, whichever of the two are fewer from their first again.
+   * Default: `every`.
+   */
+  readonly combinations?: 'every' | 'in-step';
   /** Uses so many of the combinations. Default: all, at most 2^32 − 1. */
   readonly flowCount?: number;
   readonly order?: 'in-turn' | 'random';
@@ -51,6 +57,13 @@ export interface GeneratorOptions {
   /** The generator ends by itself after so many frames or so long, whichever comes first. */
   readonly framesMax?: number;
   readonly durationMsMax: number;
+  /**
+   * So many frames go out in one call of the kernel, with no pause between them; `stop` waits for
+   * its end. Default: what takes some 300 ms. Each call begins with some 20 ms without frames.
+   */
+  readonly framesPerCall?: number;
+  /** The generator runs on this CPU, and with it what the kernel does with its frames at once. */
+  readonly cpu?: number;
 }
 
 /** Frames that were made. What arrived, the other end says: a {@link startPacketSink} there. */
@@ -84,6 +97,8 @@ export async function startPacketGenerator(options: GeneratorOptions): Promise<P
     framesPerSecond: options.framesPerSecond,
     framesMax: options.framesMax,
     durationMsMax: options.durationMsMax,
+    framesPerCall: options.framesPerCall,
+    cpu: options.cpu,
     stopFlag,
   };
   const finished = runWorker(run)
@@ -176,7 +191,10 @@ function generatorSettings(
     destinationAddressCount: destination.addressCount ?? 1,
     destinationPortCount: destination.portCount ?? 1,
   };
-  const combinations = Object.values(counts).reduce((product, count) => product * count, 1);
+  const sources = counts.sourceAddressCount * counts.sourcePortCount;
+  const destinations = counts.destinationAddressCount * counts.destinationPortCount;
+  const isInStep = pattern.combinations === 'in-step';
+  const combinations = isInStep ? Math.max(sources, destinations) : sources * destinations;
   return {
     header: zeroed.slice(0, GeneratorLimits.headerBytes),
     sourceAddress: requireIpv4Address(source.address),
@@ -190,6 +208,7 @@ function generatorSettings(
     transportSum: littleEndianSum(transportBytes(zeroed)),
     interfaceIndex: outgoingIndex,
     isRandom: pattern.order === 'random' ? 1 : 0,
+    isInStep: isInStep ? 1 : 0,
   };
 }
 

@@ -12,7 +12,8 @@ ABI_EXPORT(enum, generator_limits);
 
 /*
  * Flow i of flow_count has source address i mod n1, source port i / n1 mod n2, destination address
- * i / n1 / n2 mod n3 and destination port i / n1 / n2 / n3 mod n4, counted from the base values.
+ * i / n1 / n2 mod n3 and destination port i / n1 / n2 / n3 mod n4, counted from the base values. In
+ * step, the destination is that of flow i * n1 * n2 instead: both sides count up together.
  */
 struct generator_settings {
 	__u8 header[54]; /* the same for all frames; varying fields and checksums are zero */
@@ -29,9 +30,10 @@ struct generator_settings {
 	__u32 network_sum;   /* RFC 1071 sum of the IPv4 header without the varying fields */
 	__u32 transport_sum; /* the same of pseudo-header, transport header and payload */
 	__u32 interface_index;
-	__u32 is_random; /* 0: the flows in turn; 1: a random flow for each frame */
+	__u32 is_random;  /* 0: the flows in turn; 1: a random flow for each frame */
+	__u32 is_in_step; /* 0: every source with every destination; 1: the i-th with the i-th */
 };
-_Static_assert(sizeof(struct generator_settings) == 104, "generator_settings has no holes");
+_Static_assert(sizeof(struct generator_settings) == 108, "generator_settings has no holes");
 
 struct frame_counter {
 	__u64 frames;

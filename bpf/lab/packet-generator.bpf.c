@@ -44,12 +44,15 @@ static __always_inline __u32 take(__u32 *index, __u32 count)
 
 static __always_inline struct flow flow_of(const struct generator_settings *settings, __u32 index)
 {
+	__u32 whole = index;
 	struct flow flow;
 
 	flow.source_address = bpf_htonl(bpf_ntohl(settings->source_address) +
 					take(&index, settings->source_address_count));
 	flow.source_port = bpf_htons(bpf_ntohs(settings->source_port) +
 				     take(&index, settings->source_port_count));
+	if (settings->is_in_step)
+		index = whole;
 	flow.destination_address = bpf_htonl(bpf_ntohl(settings->destination_address) +
 					     take(&index, settings->destination_address_count));
 	flow.destination_port = bpf_htons(bpf_ntohs(settings->destination_port) +

@@ -19,6 +19,7 @@ export interface BtfType {
   readonly members?: readonly BtfMember[];
   readonly values?: readonly { readonly name: string; readonly val: number }[];
   readonly vars?: readonly { readonly type_id: number }[];
+  readonly params?: readonly { readonly type_id: number }[];
 }
 
 interface BtfMember {
@@ -101,12 +102,32 @@ export class Btf {
     return this.section('.maps').map((variable) => this.#map(variable));
   }
 
-  /** Names of the functions that C does not call static: the programs. */
+  /**
+   * Names of the programs: the functions that C does not call static and whose one parameter points
+   * to a context: the kernel's, or for a program of type syscall a struct that ABI_EXPORT names.
+   * Others are parts of programs that the verifier checks by themselves.
+   */
   programs(): readonly string[] {
     return [...this.all()]
-      .filter((type) => type.kind === 'FUNC' && type.linkage === 'global')
+      .filter((type) => type.kind === 'FUNC' && type.linkage === 'global' && this.#isProgram(type))
       .map((type) => type.name)
       .sort();
+  }
+
+  #isProgram(func: BtfType): boolean {
+    const [parameter, ...others] = this.type(func.type_id).params ?? [];
+    if (parameter === undefined || others.length > 0) return false;
+    const { type: pointer } = this.resolve(parameter.type_id);
+    if (pointer.kind !== 'PTR' || !pointer.type_id) return pointer.kind === 'PTR';
+    const { type: context } = this.resolve(pointer.type_id);
+    return ['__sk_buff', 'xdp_md'].includes(context.name) || this.#isExported(context);
+  }
+
+  #isExported(type: BtfType): boolean {
+    return this.section('abi_exports').some((variable) => {
+      const { type: pointer } = this.resolve(variable.type_id);
+      return this.resolve(pointer.type_id).type.id === type.id;
+    });
   }
 
   #map(variable: BtfType): BtfMap {

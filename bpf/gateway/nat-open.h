@@ -1,0 +1,154 @@
+/* New sessions and the entries that belong to them. */
+#pragma once
+
+#include "gateway/nat-track.h"
+
+/* Index of an end that is not translated. */
+#define NAT_UNTRANSLATED 0xff
+
+/* What a new session shall be. `from` opens it. */
+struct nat_opening {
+	__be32 from;
+	__be32 to;
+	__be16 from_port;
+	__be16 to_port;
+	__u8 protocol;
+	__u8 network;
+	__u8 is_confirmed;
+	__u8 is_to_charged; /* the receiver's host has the session on its quota */
+	__u8 flags;
+	__u8 from_external;
+	__u8 to_external;
+	__u8 padding;
+	__be16 from_external_port;
+	__be16 to_external_port;
+};
+
+static __always_inline void nat_describe_session(const struct nat_opening *opening, __u32 sender,
+						 __u32 tick, struct nat_session *session)
+{
+	__u8 from_translated = opening->from_external == NAT_UNTRANSLATED ?
+				       0 :
+				       NAT_SESSION_FLAGS_LOW_TRANSLATED << sender;
+	__u8 to_translated = opening->to_external == NAT_UNTRANSLATED ?
+				     0 :
+				     NAT_SESSION_FLAGS_LOW_TRANSLATED << !sender;
+	__u32 charged = opening->is_to_charged ? !sender : sender;
+
+	__builtin_memset(session, 0, sizeof(*session));
+	session->low_address = sender ? opening->to : opening->from;
+	session->high_address = sender ? opening->from : opening->to;
+	session->low_port = sender ? opening->to_port : opening->from_port;
+	session->high_port = sender ? opening->from_port : opening->to_port;
+	session->protocol = opening->protocol;
+	session->flags = opening->flags | from_translated | to_translated;
+	if (sender)
+		session->flags |= NAT_SESSION_FLAGS_INITIATOR_HIGH;
+	if (charged)
+		session->flags |= NAT_SESSION_FLAGS_CHARGED_HIGH;
+	session->state = opening->is_confirmed ? NAT_SESSION_STATE_CONFIRMED : 0;
+	session->network = opening->network;
+	session->low_external = sender ? opening->to_external : opening->from_external;
+	session->high_external = sender ? opening->from_external : opening->to_external;
+	session->low_external_port = sender ? opening->to_external_port :
+					      opening->from_external_port;
+	session->high_external_port = sender ? opening->from_external_port :
+					       opening->to_external_port;
+	session->created_tick = tick;
+	/* Until its first packet has said how long. */
+	session->until_tick = tick + 2;
+}
+
+static __always_inline void nat_count_unanswered(struct nat_session *session, __u32 end)
+{
+	struct nat_mapping *mapping = nat_mapping_of(session, end);
+
+	if (mapping)
+		__sync_fetch_and_add(&mapping->unanswered_count, 1);
+}
+
+/*
+ * Opens a session and takes the packet as its first. Returns 0, or the negative reason why there
+ * is none. `stale`: what its key named before, if that is over.
+ */
+__noinline int nat_open(struct nat_run *run, const struct nat_opening *opening,
+			       const struct nat_session *stale)
+{
+	NAT_REQUIRE(run && opening);
+	NAT_REQUIRE_SETTINGS;
+	__be32 charged = opening->is_to_charged ? opening->to : opening->from;
+	struct nat_scratch *scratch = nat_get_scratch();
+	struct nat_session_key key;
+	struct nat_session *opened;
+	struct nat_host *host;
+	__u32 sender;
+	int is_full, result;
+
+	NAT_REQUIRE(scratch);
+
+	sender = nat_make_key(&key, opening->protocol, opening->from, opening->from_port,
+			      opening->to, opening->to_port);
+	run->hash = nat_key_hash(&key);
+	host = nat_host_of(charged, &is_full);
+	if (!host)
+		return -NAT_COUNTER_DROPPED_HOSTS_FULL;
+	if (host->sessions >= settings->sessions_per_host)
+		return -NAT_COUNTER_DROPPED_HOST_SESSIONS;
+	__sync_fetch_and_add(&host->sessions, 1);
+	nat_describe_session(opening, sender, run->tick, &scratch->session);
+	result = nat_insert(run, &scratch->session, stale);
+	if (result != 0)
+		nat_host_lost_session(charged);
+	if (result < 0)
+		return result;
+	opened = nat_look_up(run, &key);
+	if (!opened)
+		return -NAT_COUNTER_DROPPED_CONTENDED;
+	if (result == 0) {
+		nat_count(NAT_COUNTER_SESSIONS_OPENED);
+		if (nat_is_unanswered_by(opened, !sender))
+			nat_count_unanswered(opened, !sender);
+	}
+	nat_track(run, opened, sender, TIME_CLASS_NEW);
+	return 0;
+}
+
+/* A permission or an alias, made or prolonged. Never pushed out by sessions. */
+__noinline int nat_put_entry(struct nat_run *run, struct nat_session_key *key,
+				    __be32 inside, __u32 until)
+{
+	NAT_REQUIRE(run && key);
+	struct nat_scratch *scratch = nat_get_scratch();
+	struct nat_session *entry, *found;
+
+	NAT_REQUIRE(scratch);
+
+	key->ports |= NAT_KEY_ENTRY;
+	found = nat_look_up(run, key);
+	if (found) {
+		nat_raise(&found->until_tick, until);
+		return 0;
+	}
+	entry = &scratch->session;
+	__builtin_memset(entry, 0, sizeof(*entry));
+	((__u64 *)entry)[0] = key->addresses;
+	((__u64 *)entry)[1] = key->ports;
+	entry->flags |= NAT_SEEN;
+	entry->created_tick = run->tick;
+	entry->until_tick = until;
+	entry->low_end = inside;
+	return nat_insert(run, entry, NULL);
+}
+
+/* The inside host that speaks a protocol without ports with a remote, or 0. */
+static __always_inline __be32 nat_alias_of(struct nat_run *run, __u8 protocol, __be32 external,
+					   __be32 remote)
+{
+	struct nat_session_key key;
+	struct nat_session *alias;
+
+	nat_make_key(&key, protocol, external, 0, remote, 0);
+	key.ports |= NAT_KEY_ENTRY;
+	alias = nat_look_up(run, &key);
+	return alias ? alias->low_end : 0;
+}

@@ -1,0 +1,281 @@
+/*
+ * The NAT, at tc on WAN and inside interfaces. docs/nat.md is its specification; src/nat/ is its
+ * twin; bpf/abi/nat.h has its tables.
+ *
+ *   WAN ingress, inside ingress   nat-inbound.h   destinations change, nft is told the kind
+ *   WAN egress, inside egress     nat-outbound.h  mappings and sessions are made, sources change
+ */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi/nat.h"
+#include "gateway/nat-inbound.h"
+#include "gateway/nat-outbound.h"
+#include "gateway/nat-sweep.h"
+
+enum begin {
+	BEGIN_GO_ON,
+	BEGIN_DROP,
+	BEGIN_HANDLE,
+};
+
+/* The one place in which a packet's time is read. */
+static __always_inline __u64 nat_now(const struct nat_settings *settings)
+{
+	return settings->fixed_now_ns ? settings->fixed_now_ns : bpf_ktime_get_coarse_ns();
+}
+
+/* Fills in the run of a packet. */
+static __always_inline enum begin nat_begin(struct __sk_buff *skb, struct nat_run *run,
+					    enum nat_hook hook)
+{
+	const struct nat_settings *settings = nat_get_settings();
+	__u64 now;
+
+	__builtin_memset(run, 0, sizeof(*run));
+	run->hook = hook;
+	if (!settings || (!settings->external_count && !settings->network_count))
+		return BEGIN_GO_ON;
+	now = nat_now(settings);
+	run->tick = now >> NAT_LIMITS_TICK_SHIFT;
+	nat_sweep_sometimes(now, run->tick);
+	switch (nat_parse(skb, run)) {
+	case PARSE_RESULT_OTHER:
+		return BEGIN_GO_ON;
+	case PARSE_RESULT_MALFORMED:
+		nat_count(NAT_COUNTER_DROPPED_MALFORMED);
+		return BEGIN_DROP;
+	default:
+		return BEGIN_HANDLE;
+	}
+}
+
+static __always_inline int nat_verdict(enum begin begin)
+{
+	return begin == BEGIN_DROP ? TC_ACT_SHOT : NAT_GO_ON;
+}
+
+/* Whether an address is the gateway's own in one of the networks. Verified once. */
+__noinline int nat_is_gateway(__be32 address)
+{
+	struct nat_settings *settings = nat_get_settings();
+
+	if (!settings)
+		return 0;
+	for (__u32 index = 0; index < NAT_LIMITS_NETWORKS; index++) {
+		if (index >= settings->network_count)
+			break;
+		if (settings->networks[index].gateway == address)
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether the sender's mapping is missing and cannot be made. */
+__noinline int nat_lacks_port(struct __sk_buff *skb, struct nat_run *run, const struct nat_host *host)
+{
+	NAT_REQUIRE(run);
+	NAT_REQUIRE_SETTINGS;
+	const struct nat_packet *packet = &run->packet;
+	struct nat_endpoint endpoint = {
+		.address = packet->source,
+		.port = packet->source_port,
+		.class = packet->class,
+	};
+	int network = nat_network_of(packet->source);
+	int external = nat_external_of(packet->source);
+	struct nat_port_range range;
+	__u32 own;
+
+	if (packet->class >= NAT_LIMITS_PROTOCOL_CLASSES || network < 0 || external < 0 ||
+	    !nat_is_translating(network) || external & NAT_ONE_TO_ONE ||
+	    nat_network_of(packet->destination) >= 0 ||
+	    nat_find_mapping(packet->source, packet->source_port, packet->class, run->tick))
+		return 0;
+	if (host && host->mappings >= settings->mappings_per_host)
+		return 1;
+	range = nat_port_range_of(settings, &endpoint, external);
+	own = nat_mapping_element(external, endpoint.class, endpoint.port);
+	return nat_search_rests(range.search, run->tick) &&
+	       !nat_try_preserving(skb, run, &endpoint, external, &range, own);
+}
+
+/* Whether a session for this packet would be refused for want of room. */
+__noinline int nat_is_full(struct __sk_buff *skb, struct nat_run *run)
+{
+	NAT_REQUIRE(run);
+	NAT_REQUIRE_SETTINGS;
+	__be32 source = run->packet.source;
+	struct nat_host *host = bpf_map_lookup_elem(&nat_hosts, &source);
+
+	if (host && host->sessions >= settings->sessions_per_host)
+		return 1;
+	return !nat_has_room(run) || nat_lacks_port(skb, run, host);
+}
+
+/* A packet without a session from an inside host. */
+__noinline int nat_tell_new(struct __sk_buff *skb, struct nat_run *run)
+{
+	NAT_REQUIRE(run);
+	if (nat_is_gateway(run->packet.destination))
+		return NAT_GO_ON;
+	if (!nat_may_open(run)) {
+		if (run->hook == NAT_HOOK_WAN_INGRESS)
+			return nat_drop(NAT_COUNTER_DROPPED_STRAY);
+		nat_count(NAT_COUNTER_REFUSED_STRAY);
+		nat_set_mark(skb, PACKET_KIND_STRAY);
+	} else if (run->hook == NAT_HOOK_INSIDE_INGRESS && nat_is_full(skb, run)) {
+		nat_count(NAT_COUNTER_REFUSED_FULL);
+		nat_set_mark(skb, PACKET_KIND_FULL);
+	}
+	return NAT_GO_ON;
+}
+
+/* Says what kind a packet is whose destination stays as it is. */
+__noinline int nat_tell_kind(struct __sk_buff *skb, struct nat_run *run)
+{
+	NAT_REQUIRE(run);
+	const struct nat_packet *packet = &run->packet;
+	struct nat_session *session;
+	struct nat_session_key key;
+	struct nat_quote quote;
+	__u32 sender;
+
+	if (packet->fragment == FRAGMENT_PART_LATER || bpf_ntohl(packet->destination) >> 28 >= 14)
+		return NAT_GO_ON;
+	if (packet->icmp == ICMP_GROUP_ERROR) {
+		if (nat_read_quote(skb, run, &quote) == 0 && !quote.is_later_fragment &&
+		    nat_quoted_session(run, &quote, quote.source, quote.source_port,
+				       quote.destination, quote.destination_port, &sender))
+			nat_set_mark(skb, PACKET_KIND_RELATED);
+		return NAT_GO_ON;
+	}
+	if (packet->class == NAT_CLASS_ICMP && packet->icmp == ICMP_GROUP_NONE)
+		return NAT_GO_ON;
+	sender = nat_make_key(&key, packet->protocol, packet->source, packet->source_port,
+			      packet->destination, packet->destination_port);
+	session = nat_look_up(run, &key);
+	if (!session || nat_is_over(run, session, sender))
+		return nat_tell_new(skb, run);
+	if (!nat_is_translated(session, NAT_LOW) && !nat_is_translated(session, NAT_HIGH))
+		nat_track(run, session, sender, nat_time_class(session));
+	if (nat_initiator(session) != sender)
+		nat_set_mark(skb, PACKET_KIND_REPLY);
+	return NAT_GO_ON;
+}
+
+SEC("tc")
+int nat_inside_ingress(struct __sk_buff *skb)
+{
+	struct nat_scratch *scratch = nat_get_scratch();
+	struct nat_run *run;
+	enum begin begin;
+	int external;
+
+	nat_set_mark(skb, 0);
+	if (!scratch)
+		return NAT_GO_ON;
+	run = &scratch->run;
+	begin = nat_begin(skb, run, NAT_HOOK_INSIDE_INGRESS);
+	if (begin != BEGIN_HANDLE)
+		return nat_verdict(begin);
+	external = nat_external_index(run->packet.destination);
+	if (external >= 0)
+		return nat_destination_side(skb, run, external);
+	return nat_tell_kind(skb, run);
+}
+
+SEC("tc")
+int nat_wan_ingress(struct __sk_buff *skb)
+{
+	struct nat_scratch *scratch = nat_get_scratch();
+	struct nat_run *run;
+	enum begin begin;
+	int external, network;
+
+	nat_set_mark(skb, 0);
+	if (!scratch)
+		return NAT_GO_ON;
+	run = &scratch->run;
+	begin = nat_begin(skb, run, NAT_HOOK_WAN_INGRESS);
+	if (begin != BEGIN_HANDLE)
+		return nat_verdict(begin);
+	external = nat_external_index(run->packet.destination);
+	if (external >= 0)
+		return nat_destination_side(skb, run, external);
+	network = nat_network_of(run->packet.destination);
+	if (network < 0)
+		return NAT_GO_ON;
+	if (nat_is_translating(network))
+		return nat_drop(NAT_COUNTER_DROPPED_INSIDE_ADDRESS);
+	return nat_tell_kind(skb, run);
+}
+
+SEC("tc")
+int nat_wan_egress(struct __sk_buff *skb)
+{
+	struct nat_session *session = NULL;
+	struct nat_session_key key;
+	enum begin begin;
+	struct nat_scratch *scratch = nat_get_scratch();
+	struct nat_run *run;
+	__u32 sender = NAT_LOW;
+
+	if (!scratch)
+		return NAT_GO_ON;
+	run = &scratch->run;
+	begin = nat_begin(skb, run, NAT_HOOK_WAN_EGRESS);
+	if (begin != BEGIN_HANDLE)
+		return nat_verdict(begin);
+	if (run->packet.fragment != FRAGMENT_PART_LATER && run->packet.icmp != ICMP_GROUP_ERROR) {
+		sender = nat_make_key(&key, run->packet.protocol, run->packet.source,
+				      run->packet.source_port, run->packet.destination,
+				      run->packet.destination_port);
+		session = nat_look_up(run, &key);
+	}
+	if (session && run->packet.class != NAT_CLASS_NONE && nat_is_translated(session, sender) &&
+	    (nat_is_made_here(skb) || !nat_is_over(run, session, sender))) {
+		enum time_class before = nat_time_class(session);
+
+		nat_track(run, session, sender, before);
+		return nat_send_by(skb, run, session, sender);
+	}
+	return nat_wan_egress_slow(skb, run, session, sender);
+}
+
+SEC("tc")
+int nat_inside_egress(struct __sk_buff *skb)
+{
+	__u32 kind = skb->mark & PACKET_MARK_KIND;
+	struct nat_session *session;
+	struct nat_session_key key;
+	enum begin begin;
+	struct nat_scratch *scratch = nat_get_scratch();
+	struct nat_run *run;
+	__u32 sender;
+
+	if (!(skb->mark & PACKET_MARK_HAIRPIN) &&
+	    (skb->ingress_ifindex == 0 || kind == PACKET_KIND_REPLY || kind == PACKET_KIND_RELATED))
+		return NAT_GO_ON;
+	if (!scratch)
+		return NAT_GO_ON;
+	run = &scratch->run;
+	begin = nat_begin(skb, run, NAT_HOOK_INSIDE_EGRESS);
+	if (begin != BEGIN_HANDLE)
+		return nat_verdict(begin);
+	if (skb->mark & PACKET_MARK_HAIRPIN)
+		return nat_hairpin_egress(skb, run);
+	if (run->packet.fragment == FRAGMENT_PART_LATER || run->packet.icmp == ICMP_GROUP_ERROR)
+		return NAT_GO_ON;
+	sender = nat_make_key(&key, run->packet.protocol, run->packet.source, run->packet.source_port,
+			      run->packet.destination, run->packet.destination_port);
+	session = nat_look_up(run, &key);
+	if (session && !nat_is_over(run, session, sender)) {
+		nat_confirm(run, session, sender);
+		return NAT_GO_ON;
+	}
+	return kind == PACKET_KIND_REQUEST ? nat_open_routed(run, session) : NAT_GO_ON;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
