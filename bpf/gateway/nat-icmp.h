@@ -50,10 +50,12 @@ static long nat_sum_chunk(__u32 unused, void *context)
 		length = CHUNK_BYTES;
 		failed = bpf_skb_load_bytes(state->skb, state->offset, chunk, CHUNK_BYTES);
 	} else {
-		/* Known to the verifier as 1 to 31. */
-		__u32 rest = length & (CHUNK_BYTES - 1);
+		__u32 but_one = length - 1;
 
-		failed = rest ? bpf_skb_load_bytes(state->skb, state->offset, chunk, rest) : -1;
+		/* So that 6.1's verifier sees, too, that the length is not zero. */
+		barrier_var(but_one);
+		but_one &= CHUNK_BYTES - 1;
+		failed = bpf_skb_load_bytes(state->skb, state->offset, chunk, but_one + 1);
 	}
 	if (failed) {
 		state->failed = 1;

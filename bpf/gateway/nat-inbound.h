@@ -118,12 +118,25 @@ static __always_inline int nat_open_inbound(struct nat_run *run, const struct na
 	return 0;
 }
 
+/* The session, over or not, of a packet to an inside endpoint, and which end sent it. */
+static __always_inline struct nat_session *nat_look_up_inbound(struct nat_run *run,
+							       const struct nat_target *target,
+							       __u32 *sender)
+{
+	struct nat_session_key key;
+
+	*sender = nat_make_key(&key, run->packet.protocol, run->packet.source,
+			       nat_remote_port(run, target), target->address, target->port);
+	return nat_look_up(run, &key);
+}
+
 /* A packet that belongs to no session, to an inside endpoint. */
-__noinline int nat_take_stranger(struct __sk_buff *skb, struct nat_run *run, const struct nat_target *target,
-					const struct nat_session *stale)
+__noinline int nat_take_stranger(struct __sk_buff *skb, struct nat_run *run,
+				 const struct nat_target *target)
 {
 	NAT_REQUIRE(run && target);
 	enum packet_kind kind = target->is_static ? PACKET_KIND_PORT_FORWARD : PACKET_KIND_MAPPED;
+	__u32 sender;
 
 	if (run->hook == NAT_HOOK_WAN_INGRESS && nat_is_martian(run))
 		return nat_drop(NAT_COUNTER_DROPPED_MARTIAN);
@@ -132,24 +145,25 @@ __noinline int nat_take_stranger(struct __sk_buff *skb, struct nat_run *run, con
 	if (!nat_is_let_in(run, target))
 		return nat_drop(NAT_COUNTER_DROPPED_FILTERED);
 	if (run->packet.class == NAT_CLASS_TCP || run->packet.class == NAT_CLASS_UDP)
-		nat_open_inbound(run, target, stale);
+		nat_open_inbound(run, target, nat_look_up_inbound(run, target, &sender));
 	return nat_deliver(skb, run, target, kind);
 }
 
-__noinline int nat_take_to_target(struct __sk_buff *skb, struct nat_run *run, const struct nat_target *target)
+/* No verdict: the packet belongs to no session. */
+#define NAT_STRANGER 1000
+
+/* Calls no deeper for strangers, since a chain of calls has 512 bytes of stack. */
+__noinline int nat_take_to_target(struct __sk_buff *skb, struct nat_run *run,
+				  const struct nat_target *target)
 {
 	NAT_REQUIRE(run && target);
-	struct nat_session *session, *stale;
+	struct nat_session *session;
 	enum packet_kind kind;
-	struct nat_session_key key;
 	__u32 sender;
 
-	sender = nat_make_key(&key, run->packet.protocol, run->packet.source,
-			      nat_remote_port(run, target), target->address, target->port);
-	session = nat_look_up(run, &key);
-	stale = session;
+	session = nat_look_up_inbound(run, target, &sender);
 	if (!session || nat_is_over(run, session, sender))
-		return nat_take_stranger(skb, run, target, stale);
+		return NAT_STRANGER;
 	if (nat_initiator(session) != sender)
 		kind = PACKET_KIND_REPLY;
 	else
@@ -273,6 +287,7 @@ static __always_inline int nat_translate_destination(struct __sk_buff *skb, stru
 	const struct nat_packet *packet = &run->packet;
 	int is_own = settings->externals[external & 15].one_to_one != 0;
 	struct nat_target target = {};
+	int verdict;
 
 	if (packet->class == NAT_CLASS_ICMP) {
 		if (packet->icmp == ICMP_GROUP_ERROR)
@@ -285,7 +300,8 @@ static __always_inline int nat_translate_destination(struct __sk_buff *skb, stru
 		return nat_address_only_in(skb, run);
 	if (nat_find_target(run, external, packet->class, packet->destination_port, &target) != 0)
 		return NAT_GO_ON;
-	return nat_take_to_target(skb, run, &target);
+	verdict = nat_take_to_target(skb, run, &target);
+	return verdict == NAT_STRANGER ? nat_take_stranger(skb, run, &target) : verdict;
 }
 
 static __always_inline int nat_destination_side(struct __sk_buff *skb, struct nat_run *run, __u32 external)

@@ -182,24 +182,33 @@ static long nat_try_port(__u32 unused, void *context)
 	return 1;
 }
 
+/* The part of struct bpf_sock_tuple that IPv4 has: the whole is too large for the stack. */
+struct nat_sock_tuple {
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	__be16 destination_port;
+};
+
 /* Whether a socket of the gateway itself has the port. */
-static __always_inline int nat_is_own_port(struct __sk_buff *skb, struct nat_run *run, __be32 external, __be16 port)
+static __always_inline int nat_is_own_port(struct __sk_buff *skb, struct nat_run *run,
+					   __be32 external, __be16 port)
 {
-	struct bpf_sock_tuple tuple = {};
+	struct nat_sock_tuple tuple = {
+		.source = run->packet.destination,
+		.destination = external,
+		.source_port = run->packet.destination_port,
+		.destination_port = port,
+	};
+	struct bpf_sock_tuple *asked = (void *)&tuple;
 	struct bpf_sock *found;
 
 	if (run->packet.class == NAT_CLASS_ICMP)
 		return 0;
-	tuple.ipv4.saddr = run->packet.destination;
-	tuple.ipv4.sport = run->packet.destination_port;
-	tuple.ipv4.daddr = external;
-	tuple.ipv4.dport = port;
 	if (run->packet.class == NAT_CLASS_TCP)
-		found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4),
-					   BPF_F_CURRENT_NETNS, 0);
+		found = bpf_skc_lookup_tcp(skb, asked, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
 	else
-		found = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4),
-					  BPF_F_CURRENT_NETNS, 0);
+		found = bpf_sk_lookup_udp(skb, asked, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
 	if (!found)
 		return 0;
 	bpf_sk_release(found);
@@ -241,52 +250,51 @@ static __always_inline int nat_search_rests(__u32 search, __u32 tick)
 {
 	struct nat_work *work = nat_get_work();
 
-	return work && search < NAT_SEARCHES && work->exhausted_until_tick[search] > tick;
+	barrier_var(search);
+	return work && work->exhausted_until_tick[search & (NAT_SEARCHES - 1)] > tick;
 }
 
-static __always_inline int nat_try_preserving(struct __sk_buff *skb, struct nat_run *run,
-					      const struct nat_endpoint *endpoint, __u32 external,
-					      const struct nat_port_range *range, __u32 element)
-{
-	NAT_REQUIRE_SETTINGS;
-	__u32 port = bpf_ntohs(endpoint->port);
-	struct nat_mapping *mapping = nat_mapping_at(element);
-	__u32 index = external;
-
-	if (!mapping || port < range->first || port > range->last || index >= NAT_LIMITS_EXTERNALS)
-		return 0;
-	if (nat_mapping_is_live(mapping, run->tick))
-		return 0;
-	return !nat_is_own_port(skb, run, nat_external_address(index), endpoint->port);
-}
-
-/*
- * Chooses and claims an external port. Returns its element plus 1, or 0 when none is free.
- * One search looks at every port of the range once, at some nanoseconds each; a failed one rests.
- */
-__noinline __u32 nat_claim_port(struct __sk_buff *skb, struct nat_run *run, const struct nat_endpoint *endpoint,
-				       __u32 external, __u64 hash)
+/* Whether the internal port is free outside, too, and may be kept. */
+__noinline int nat_may_keep_port(struct __sk_buff *skb, struct nat_run *run,
+				 const struct nat_endpoint *endpoint, __u32 external)
 {
 	if (!run || !endpoint)
 		return 0;
 	const struct nat_settings *settings = nat_get_settings();
+	__u32 port = bpf_ntohs(endpoint->port);
+	struct nat_port_range range;
+	struct nat_mapping *mapping;
 
 	if (!settings)
 		return 0;
-	struct nat_port_range range = nat_port_range_of(settings, endpoint, external);
-	__u32 own = nat_mapping_element(external, endpoint->class, endpoint->port);
-	struct nat_port_search search = { .step = range.step, .tick = run->tick };
-	struct nat_mapping *mapping = nat_mapping_at(own);
-	struct nat_work *work = nat_get_work();
+	range = nat_port_range_of(settings, endpoint, external);
+	mapping = nat_mapping_at(nat_mapping_element(external, endpoint->class, endpoint->port));
+	return mapping && port >= range.first && port <= range.last &&
+	       !nat_mapping_is_live(mapping, run->tick) &&
+	       !nat_is_own_port(skb, run, nat_external_address(external), endpoint->port);
+}
 
-	if (external >= NAT_LIMITS_EXTERNALS || !work)
+/*
+ * Looks at every port of the range once, at some nanoseconds each, and claims the first free one.
+ * Returns its element plus 1, or 0 when none is free; then it rests until the next tick.
+ */
+__noinline __u32 nat_search_port(struct __sk_buff *skb, struct nat_run *run,
+				 const struct nat_endpoint *endpoint, __u32 external, __u64 hash)
+{
+	if (!run || !endpoint)
 		return 0;
-	if (nat_try_preserving(skb, run, endpoint, external, &range, own) && mapping &&
-	    nat_claim_mapping(mapping, run->tick))
-		return own + 1;
+	const struct nat_settings *settings = nat_get_settings();
+	struct nat_port_search search = { .tick = run->tick };
+	struct nat_work *work = nat_get_work();
+	struct nat_port_range range;
+
+	if (!settings || !work)
+		return 0;
+	range = nat_port_range_of(settings, endpoint, external);
 	if (nat_search_rests(range.search, run->tick))
 		return 0;
 	search.base = (external * NAT_LIMITS_PROTOCOL_CLASSES + endpoint->class) * PORTS;
+	search.step = range.step;
 	search.first = range.first;
 	if (range.step == 2)
 		search.first += (range.first ^ bpf_ntohs(endpoint->port)) & 1;
@@ -295,25 +303,37 @@ __noinline __u32 nat_claim_port(struct __sk_buff *skb, struct nat_run *run, cons
 	search.count = (range.last - search.first) / range.step + 1;
 	search.start = (__u32)(hash >> 10) % search.count;
 	for (int try = 0; try <= NAT_LIMITS_OWN_PORT_TRIES; try++) {
-		__u32 element;
+		struct nat_mapping *mapping;
 
 		search.found = 0;
 		bpf_loop(PORTS, nat_try_port, &search, 0);
 		if (!search.found)
 			break;
-		element = search.base + ((search.found - 1) & 0xffff);
-		mapping = nat_mapping_at(element);
+		mapping = nat_mapping_at(search.base + ((search.found - 1) & 0xffff));
 		if (!mapping)
 			break;
 		if (nat_is_own_port(skb, run, nat_external_address(external),
 				    bpf_htons(search.found - 1)))
 			continue;
 		if (nat_claim_mapping(mapping, run->tick))
-			return element + 1;
+			return search.base + search.found;
 	}
-	if (range.search < NAT_SEARCHES)
-		work->exhausted_until_tick[range.search] = run->tick + 1;
+	work->exhausted_until_tick[range.search & (NAT_SEARCHES - 1)] = run->tick + 1;
 	return 0;
+}
+
+/* Chooses and claims an external port. Returns its element plus 1, or 0 when none is free. */
+static __always_inline __u32 nat_claim_port(struct __sk_buff *skb, struct nat_run *run,
+					    const struct nat_endpoint *endpoint, __u32 external,
+					    __u64 hash)
+{
+	__u32 own = nat_mapping_element(external, endpoint->class, endpoint->port);
+	struct nat_mapping *mapping = nat_mapping_at(own);
+
+	if (nat_may_keep_port(skb, run, endpoint, external) && mapping &&
+	    nat_claim_mapping(mapping, run->tick))
+		return own + 1;
+	return nat_search_port(skb, run, endpoint, external, hash);
 }
 
 static __always_inline void nat_write_mapping(struct nat_mapping *mapping,

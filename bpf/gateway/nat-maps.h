@@ -88,8 +88,11 @@ struct {
 	__type(value, __u64);
 } nat_counters SEC(".maps");
 
-/* Two ranges of ports and two parities for each class of each external address. */
-#define NAT_SEARCHES (16 * 3 * 4)
+/*
+ * Two ranges of ports and two parities for each class of each external address: 192, and more to
+ * make it a power of two, which a mask bounds.
+ */
+#define NAT_SEARCHES 256
 
 struct nat_work {
 	__u64 swept_at; /* time in units of 2^22 ns */

@@ -68,27 +68,26 @@ static __always_inline void nat_count_unanswered(struct nat_session *session, __
 }
 
 /*
- * Opens a session and takes the packet as its first. Returns 0, or the negative reason why there
- * is none. `stale`: what its key named before, if that is over.
+ * Puts a new session into the table; nat_take_first has to follow. Returns 0, or the negative
+ * reason why there is none. `stale`: what its key named before, if that is over.
  */
-__noinline int nat_open(struct nat_run *run, const struct nat_opening *opening,
+__noinline int nat_add_session(struct nat_run *run, const struct nat_opening *opening,
 			       const struct nat_session *stale)
 {
 	NAT_REQUIRE(run && opening);
-	NAT_REQUIRE_SETTINGS;
 	__be32 charged = opening->is_to_charged ? opening->to : opening->from;
 	struct nat_scratch *scratch = nat_get_scratch();
 	struct nat_session_key key;
-	struct nat_session *opened;
+	struct nat_session *added;
 	struct nat_host *host;
 	__u32 sender;
 	int is_full, result;
 
 	NAT_REQUIRE(scratch);
-
 	sender = nat_make_key(&key, opening->protocol, opening->from, opening->from_port,
 			      opening->to, opening->to_port);
 	run->hash = nat_key_hash(&key);
+	NAT_REQUIRE_SETTINGS;
 	host = nat_host_of(charged, &is_full);
 	if (!host)
 		return -NAT_COUNTER_DROPPED_HOSTS_FULL;
@@ -97,20 +96,44 @@ __noinline int nat_open(struct nat_run *run, const struct nat_opening *opening,
 	__sync_fetch_and_add(&host->sessions, 1);
 	nat_describe_session(opening, sender, run->tick, &scratch->session);
 	result = nat_insert(run, &scratch->session, stale);
-	if (result != 0)
+	if (result != 0) {
 		nat_host_lost_session(charged);
-	if (result < 0)
-		return result;
-	opened = nat_look_up(run, &key);
-	if (!opened)
-		return -NAT_COUNTER_DROPPED_CONTENDED;
-	if (result == 0) {
-		nat_count(NAT_COUNTER_SESSIONS_OPENED);
-		if (nat_is_unanswered_by(opened, !sender))
-			nat_count_unanswered(opened, !sender);
+		return result < 0 ? result : 0;
 	}
-	nat_track(run, opened, sender, TIME_CLASS_NEW);
+	nat_count(NAT_COUNTER_SESSIONS_OPENED);
+	added = nat_look_up(run, &key);
+	if (added && nat_is_unanswered_by(added, !sender))
+		nat_count_unanswered(added, !sender);
 	return 0;
+}
+
+/* The packet that opened the session that was just added is its first. */
+__noinline int nat_take_first(struct nat_run *run)
+{
+	NAT_REQUIRE(run);
+	struct nat_scratch *scratch = nat_get_scratch();
+	struct nat_session_key key;
+	struct nat_session *added;
+
+	NAT_REQUIRE(scratch);
+	key.addresses = ((__u64 *)&scratch->session)[0];
+	key.ports = ((__u64 *)&scratch->session)[1] & NAT_KEY_PORTS_MASK;
+	added = nat_look_up(run, &key);
+	if (!added)
+		return -NAT_COUNTER_DROPPED_CONTENDED;
+	return nat_track(run, added, nat_initiator(&scratch->session), TIME_CLASS_NEW);
+}
+
+/*
+ * Opens a session with the packet as its first. Two calls one behind the other, since a chain of
+ * calls has 512 bytes of stack.
+ */
+static __always_inline int nat_open(struct nat_run *run, const struct nat_opening *opening,
+				    const struct nat_session *stale)
+{
+	int result = nat_add_session(run, opening, stale);
+
+	return result < 0 ? result : nat_take_first(run);
 }
 
 /* A permission or an alias, made or prolonged. Never pushed out by sessions. */

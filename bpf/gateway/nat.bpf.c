@@ -86,7 +86,6 @@ __noinline int nat_lacks_port(struct __sk_buff *skb, struct nat_run *run, const 
 	int network = nat_network_of(packet->source);
 	int external = nat_external_of(packet->source);
 	struct nat_port_range range;
-	__u32 own;
 
 	if (packet->class >= NAT_LIMITS_PROTOCOL_CLASSES || network < 0 || external < 0 ||
 	    !nat_is_translating(network) || external & NAT_ONE_TO_ONE ||
@@ -96,9 +95,8 @@ __noinline int nat_lacks_port(struct __sk_buff *skb, struct nat_run *run, const 
 	if (host && host->mappings >= settings->mappings_per_host)
 		return 1;
 	range = nat_port_range_of(settings, &endpoint, external);
-	own = nat_mapping_element(external, endpoint.class, endpoint.port);
 	return nat_search_rests(range.search, run->tick) &&
-	       !nat_try_preserving(skb, run, &endpoint, external, &range, own);
+	       !nat_may_keep_port(skb, run, &endpoint, external);
 }
 
 /* Whether a session for this packet would be refused for want of room. */

@@ -923,7 +923,7 @@ export const NatSettings: StructLayout<NatSettings> = {
   },
 };
 
-/** `struct nat_work`, 784 bytes */
+/** `struct nat_work`, 1040 bytes */
 export interface NatWork {
   readonly sweptAt: bigint;
   readonly sessionCursor: number;
@@ -933,25 +933,25 @@ export interface NatWork {
 
 export const NatWork: StructLayout<NatWork> = {
   cName: 'nat_work',
-  sizeBytes: 784,
+  sizeBytes: 1040,
   fields: {
     sweptAt: { cName: 'swept_at', offsetBytes: 0, type: 'u64' },
     sessionCursor: { cName: 'session_cursor', offsetBytes: 8, type: 'u32' },
     mappingCursor: { cName: 'mapping_cursor', offsetBytes: 12, type: 'u32' },
-    exhaustedUntilTick: { cName: 'exhausted_until_tick', offsetBytes: 16, type: 'u32', count: 192 },
+    exhaustedUntilTick: { cName: 'exhausted_until_tick', offsetBytes: 16, type: 'u32', count: 256 },
   },
   padding: [],
   decode: (view, at) => ({
     sweptAt: view.getBigUint64(at, true),
     sessionCursor: view.getUint32(at + 8, true),
     mappingCursor: view.getUint32(at + 12, true),
-    exhaustedUntilTick: array(u32, 192).decode(view, at + 16),
+    exhaustedUntilTick: array(u32, 256).decode(view, at + 16),
   }),
   encode: (value, view, at) => {
     view.setBigUint64(at, value.sweptAt, true);
     view.setUint32(at + 8, value.sessionCursor, true);
     view.setUint32(at + 12, value.mappingCursor, true);
-    array(u32, 192).encode(value.exhaustedUntilTick, view, at + 16);
+    array(u32, 256).encode(value.exhaustedUntilTick, view, at + 16);
   },
 };
 

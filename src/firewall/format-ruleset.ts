@@ -43,21 +43,26 @@ function formatMatch(match: Match): string {
     case 'output-interface':
       return `oifname ${oneOf(match.names.map((name) => `"${name}"`))}`;
     case 'mark':
-      return `meta mark & ${hex(match.bits)} == ${hex(match.set ? match.bits : 0)}`;
+      return `meta mark & ${hex(match.mask)} == ${oneOf(match.values.map(hex))}`;
     case 'to-this-host':
       return `fib daddr type ${match.negated ? '!= ' : ''}local`;
     case 'family':
       return `meta nfproto ipv${match.family}`;
     case 'source':
-      return `${internet(match.ranges)} saddr ${oneOf(match.ranges.map(formatAddresses))}`;
-    case 'destination':
-      return `${internet(match.ranges)} daddr ${oneOf(match.ranges.map(formatAddresses))}`;
+    case 'destination': {
+      const field = match.kind === 'source' ? 'saddr' : 'daddr';
+      const not = match.negated === true ? '!= ' : '';
+      const values = oneOf(match.ranges.map(formatAddresses));
+      return `${internet(match.ranges)} ${field} ${not}${values}`;
+    }
     case 'protocol':
       return `meta l4proto ${oneOf(match.protocols)}`;
     case 'source-port':
       return `${match.protocol} sport ${oneOf(match.ranges.map(formatPortRange))}`;
     case 'destination-port':
       return `${match.protocol} dport ${oneOf(match.ranges.map(formatPortRange))}`;
+    case 'tcp-syn':
+      return 'tcp flags syn / syn,rst';
     case 'hop-limit':
       return `ip6 hoplimit ${match.value}`;
     case 'icmp-type':
@@ -76,9 +81,13 @@ function formatStatement(statement: Statement): string {
     case 'accept-limited':
       return `${formatLimit(statement.perSecond, statement.burst)} counter accept`;
     case 'reject':
-      return statement.with === 'tcp-reset'
-        ? 'counter reject with tcp reset'
-        : 'counter reject with icmpx admin-prohibited';
+      return `counter ${rejectWith(statement.with)}`;
+    case 'reject-limited': {
+      const limit = formatLimit(statement.perSecond, statement.burst);
+      return `${limit} counter ${rejectWith(statement.with)}`;
+    }
+    case 'clamp-mss':
+      return 'counter tcp option maxseg size set rt mtu';
     case 'goto':
       return `counter goto ${statement.chain}`;
     case 'log': {
@@ -86,6 +95,10 @@ function formatStatement(statement: Statement): string {
       return `${limit} counter log prefix "${statement.prefix}"`;
     }
   }
+}
+
+function rejectWith(reason: 'tcp-reset' | 'admin-prohibited'): string {
+  return `reject with ${reason === 'tcp-reset' ? 'tcp reset' : 'icmpx admin-prohibited'}`;
 }
 
 /** nft leaves its own default out. */

@@ -3,7 +3,6 @@ import { test } from 'node:test';
 import { requireIpAddress } from '../net/ip-address.ts';
 import { homeModel } from '../testing/firewall-models.ts';
 import { judgePacket, type PacketFacts, type Verdict } from './judge-packet.ts';
-import { MARK_MAPPED, MARK_REPLY } from './packet-mark.ts';
 import { defaultPosture, planRuleset, safeRuleset } from './plan-ruleset.ts';
 import { formatRuleComment } from './rule-comment.ts';
 import type { ChainHook, Match, Ruleset, RulesetRule, Statement } from './ruleset.ts';
@@ -35,7 +34,6 @@ function describe({ action, by }: Verdict): string {
 }
 
 const home = planRuleset(homeModel('conntrack'));
-const sessions = planRuleset(homeModel('sessions'));
 
 for (const [words, expected, facts] of [
   ['tcp br-lan 10.77.0.9 > 10.77.0.1:22', 'accept in input by service ssh'],
@@ -95,27 +93,8 @@ test('what matched on the way is told in order, with what only logs', () => {
   assert.equal(verdict.by, verdict.matched.at(-1));
 });
 
-test('with sessions, marks lead to the chain of the direction, and nothing forwarded is tracked', () => {
-  const request = packet('tcp br-lan 10.77.0.9 > wan0 192.0.2.7:443', { connection: 'invalid' });
-  const reply = packet('tcp wan0 192.0.2.7 > br-lan 10.77.0.9:50000', { mark: MARK_REPLY });
-  const mapped = packet('tcp wan0 192.0.2.7 > br-lan 10.77.0.9:80', { mark: MARK_MAPPED });
-  const refused = packet('udp wan0 192.0.2.7 > guest0 10.78.0.9:9', {
-    mark: MARK_REPLY,
-    sourcePort: 443,
-  });
-  for (const [facts, expected, path] of [
-    [request, 'accept in forward_requests by built-in outbound', ['untracked', 'requests']],
-    [reply, 'accept in forward_replies by built-in outbound/reply', ['untracked', 'replies']],
-    [mapped, 'accept in forward_requests by built-in mapped', ['untracked', 'requests']],
-    [refused, 'drop in forward_replies by rule no_quic/reply', ['untracked', 'replies']],
-  ] as const) {
-    const verdict = judgePacket(sessions, facts);
-    assert.equal(describe(verdict), expected);
-    assert.deepEqual(verdict.matched.map(({ origin }) => origin.name).slice(0, -1), path);
-  }
-});
-
 test('a broadcast is not tracked either, since it is to no address of this host', () => {
+  const sessions = planRuleset(homeModel('sessions'));
   const discover = packet('udp br-lan 0.0.0.0 > 255.255.255.255:67', {
     toGroup: true,
     connection: 'invalid',
@@ -193,6 +172,32 @@ test('chains of one hook are passed by priority, and each can refuse', () => {
   const closed = [{ name: 'late', hook: { ...hook, policy: 'drop' as const }, rules: [] }];
   assert.equal(describe(judgePacket({ chains: closed }, toInput)), 'drop by policy');
   assert.equal(describe(judgePacket({ chains: [] }, toInput)), 'accept by policy');
+});
+
+test('a negated address matches every other one of its family', () => {
+  const ranges = [{ first: requireIpAddress('192.0.2.0'), last: requireIpAddress('192.0.2.9') }];
+  const match: Match = { kind: 'source', ranges, negated: true };
+  const chains = [{ name: 'input', hook, rules: [rule('r', { kind: 'drop' }, match)] }];
+  const actionFor = (words: string) => judgePacket({ chains }, packet(words)).action;
+  assert.equal(actionFor('tcp eth0 192.0.2.7 > 192.0.2.1:22'), 'accept');
+  assert.equal(actionFor('tcp eth0 192.0.2.10 > 192.0.2.1:22'), 'drop');
+  assert.equal(actionFor('tcp eth0 2001:db8::1 > [2001:db8::2]:22'), 'accept');
+});
+
+test('a mark is compared by the masked bits as a whole', () => {
+  const isMapped: Match = { kind: 'mark', mask: 0x1c0, values: [0x80] };
+  const either: Match = { kind: 'mark', mask: 0x3c0, values: [0x280, 0x2c0] };
+  const actionFor = (match: Match, facts: Partial<PacketFacts>) => {
+    const chains = [{ name: 'input', hook, rules: [rule('r', { kind: 'drop' }, match)] }];
+    return judgePacket({ chains }, { ...toInput, ...facts }).action;
+  };
+  assert.equal(actionFor(isMapped, { packetKind: 'mapped' }), 'drop');
+  assert.equal(actionFor(isMapped, { packetKind: 'mapped', isHairpin: true }), 'drop');
+  // Its bits include those of the other.
+  assert.equal(actionFor(isMapped, { packetKind: 'portForward' }), 'accept');
+  assert.equal(actionFor(isMapped, {}), 'accept');
+  assert.equal(actionFor(either, { packetKind: 'portForward', isHairpin: true }), 'drop');
+  assert.equal(actionFor(either, { packetKind: 'portForward' }), 'accept');
 });
 
 test('a port is compared only with a packet that has one, of the protocol that the rule names', () => {

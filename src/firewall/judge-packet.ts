@@ -7,12 +7,17 @@ import { rangeHasAddress } from '../net/address-range.ts';
 import type { IpAddress } from '../net/ip-address.ts';
 import type { PortRange } from '../net/port-range.ts';
 import type { Protocol } from './firewall-model.ts';
+import { familyOf } from './nft-addresses.ts';
 import { priorities } from './nft-document.ts';
+import { markOf, type PacketKnowledge } from './packet-mark.ts';
 import type { RuleOrigin } from './rule-comment.ts';
 import type { ChainHook, Match, Ruleset, RulesetChain } from './ruleset.ts';
 
-/** A packet from another host or from this one's loopback; what is absent matches nothing. */
-export interface PacketFacts {
+/**
+ * A packet from another host or from this one's loopback; what is absent matches nothing. With what
+ * the programs in front of nft would say of it.
+ */
+export interface PacketFacts extends PacketKnowledge {
   readonly inputInterface: string;
   /** Where routing sends it; for packets that are forwarded. */
   readonly outputInterface?: string;
@@ -25,12 +30,12 @@ export interface PacketFacts {
   readonly destinationPort?: number;
   /** The number in the header of icmp and icmpv6. */
   readonly icmpType?: number;
+  /** A TCP segment with SYN and without RST. Default: it is none. */
+  readonly isSyn?: boolean;
   /** IPv6's hop limit or IPv4's time to live. */
   readonly hopLimit?: number;
   /** What conntrack says of it, unless the ruleset keeps it away from there. */
   readonly connection: 'new' | 'established' | 'related' | 'invalid' | 'untracked';
-  /** As the programs in front of nft have written it. Default: 0. */
-  readonly mark?: number;
   /** This host takes it, instead of forwarding it. */
   readonly toThisHost: boolean;
   /** Its destination is a broadcast or multicast address, so no address of this host. */
@@ -41,7 +46,7 @@ export interface Verdict {
   readonly action: 'accept' | 'drop' | 'reject';
   /** What decided in the end. Absent: the policy of the last chain. */
   readonly by?: MatchedRule;
-  /** Every rule that matched, in order; those that only log, mark or lead on included. */
+  /** Every rule that matched, in order; those that only log, change or lead on included. */
   readonly matched: readonly MatchedRule[];
 }
 
@@ -125,12 +130,15 @@ function judgeByRules(chain: RulesetChain, scene: Scene): ChainVerdict | string 
         return { action: statement.kind, by };
       case 'accept-limited':
         return { action: 'accept', by };
+      case 'reject-limited':
+        return { action: 'reject', by };
       case 'goto':
         return statement.chain;
       case 'notrack':
         passage.isUntracked = true;
         break;
       case 'log':
+      case 'clamp-mss':
         break;
     }
   }
@@ -147,7 +155,7 @@ function isMatching(match: Match, { packet, passage, hook }: Scene): boolean {
       return name !== undefined && match.names.includes(name);
     }
     case 'mark':
-      return ((packet.mark ?? 0) & match.bits) >>> 0 === (match.set ? match.bits : 0);
+      return match.values.includes(markOf(packet) & match.mask);
     case 'to-this-host': {
       const isOwn = packet.toThisHost && packet.toGroup !== true;
       return isOwn !== match.negated;
@@ -156,13 +164,15 @@ function isMatching(match: Match, { packet, passage, hook }: Scene): boolean {
       return packet.source.family === match.family;
     case 'source':
     case 'destination':
-      return match.ranges.some((range) => rangeHasAddress(range, packet[match.kind]));
+      return isAddressMatching(match, packet[match.kind]);
     case 'protocol':
       return match.protocols.includes(wordOf(packet.protocol));
     case 'source-port':
       return isPortMatching(match, packet.sourcePort, packet);
     case 'destination-port':
       return isPortMatching(match, packet.destinationPort, packet);
+    case 'tcp-syn':
+      return packet.protocol === 'tcp' && packet.isSyn === true;
     case 'hop-limit':
       return packet.source.family === 6 && packet.hopLimit === match.value;
     case 'icmp-type':
@@ -175,6 +185,14 @@ function isMatching(match: Match, { packet, passage, hook }: Scene): boolean {
 /** As rulesets write it. */
 function wordOf(protocol: PacketFacts['protocol']): string {
   return protocol === 'icmpv6' ? 'ipv6-icmp' : protocol;
+}
+
+function isAddressMatching(
+  { ranges, negated = false }: Extract<Match, { kind: 'source' | 'destination' }>,
+  address: IpAddress,
+): boolean {
+  if (!ranges.some((range) => familyOf(range) === address.family)) return false;
+  return ranges.some((range) => rangeHasAddress(range, address)) !== negated;
 }
 
 function isPortMatching(

@@ -29,6 +29,11 @@ export function parseAddresses(text: string): AddressRange | undefined {
   );
 }
 
+/** All that can be read, in order, as the fewest ranges. */
+export function parseAllAddresses(texts: readonly string[]): AddressRange[] {
+  return mergeAddressRanges(texts.map(parseAddresses).filter((one) => one !== undefined));
+}
+
 export function familyOf({ first }: AddressRange): 4 | 6 {
   return first.family;
 }

@@ -123,8 +123,8 @@ function matchOf(match: Match): JsonObject {
     case 'output-interface':
       return equal({ meta: { key: 'oifname' } }, oneOf(match.names));
     case 'mark': {
-      const masked = { '&': [{ meta: { key: 'mark' } }, match.bits] };
-      return equal(masked, match.set ? match.bits : 0);
+      const masked = { '&': [{ meta: { key: 'mark' } }, match.mask] };
+      return equal(masked, oneOf(match.values));
     }
     case 'to-this-host': {
       const type = { fib: { result: 'type', flags: ['daddr'] } };
@@ -133,15 +133,19 @@ function matchOf(match: Match): JsonObject {
     case 'family':
       return equal({ meta: { key: 'nfproto' } }, `ipv${match.family}`);
     case 'source':
-      return equal(addressField('saddr', match.ranges), oneOf(match.ranges.map(addressValue)));
-    case 'destination':
-      return equal(addressField('daddr', match.ranges), oneOf(match.ranges.map(addressValue)));
+    case 'destination': {
+      const name = match.kind === 'source' ? 'saddr' : 'daddr';
+      const op = match.negated === true ? '!=' : '==';
+      return compared(addressField(name, match.ranges), op, oneOf(match.ranges.map(addressValue)));
+    }
     case 'protocol':
       return equal({ meta: { key: 'l4proto' } }, oneOf(match.protocols));
     case 'source-port':
       return equal(field(match.protocol, 'sport'), oneOf(match.ranges.map(portValue)));
     case 'destination-port':
       return equal(field(match.protocol, 'dport'), oneOf(match.ranges.map(portValue)));
+    case 'tcp-syn':
+      return equal({ '&': [field('tcp', 'flags'), ['syn', 'rst']] }, 'syn');
     case 'hop-limit':
       return equal(field('ip6', 'hoplimit'), match.value);
     case 'icmp-type':
@@ -202,12 +206,16 @@ function statementsOf(statement: Statement): readonly JsonObject[] {
     case 'accept-limited':
       return [limit(statement.perSecond, statement.burst), counter, { accept: null }];
     case 'reject':
-      return [
-        counter,
-        statement.with === 'tcp-reset'
-          ? { reject: { type: 'tcp reset' } }
-          : { reject: { type: 'icmpx', expr: 'admin-prohibited' } },
-      ];
+      return [counter, rejectWith(statement.with)];
+    case 'reject-limited': {
+      const { perSecond, burst } = statement;
+      return [limit(perSecond, burst), counter, rejectWith(statement.with)];
+    }
+    case 'clamp-mss': {
+      // nft never raises an MSS, and takes the smaller of the path's two directions.
+      const key = { 'tcp option': { name: 'maxseg', field: 'size' } };
+      return [counter, { mangle: { key, value: { rt: { key: 'mtu' } } } }];
+    }
     case 'goto':
       return [counter, { goto: { target: statement.chain } }];
     case 'log':
@@ -217,6 +225,13 @@ function statementsOf(statement: Statement): readonly JsonObject[] {
         { log: { prefix: statement.prefix } },
       ];
   }
+}
+
+/** `icmpx` is code 13 of type 3 in IPv4 and code 1 of type 1 in IPv6. */
+function rejectWith(reason: 'tcp-reset' | 'admin-prohibited'): JsonObject {
+  return reason === 'tcp-reset'
+    ? { reject: { type: 'tcp reset' } }
+    : { reject: { type: 'icmpx', expr: 'admin-prohibited' } };
 }
 
 /** nft's own default, which it does not print. */

@@ -1,9 +1,21 @@
 /**
- * The bits of the packet mark by which the programs in front of nft tell what they know. Others own
- * the rest of the mark, so every comparison masks it.
+ * What the programs in front of nft tell it in the packet mark. Others own the rest of its bits, so
+ * every comparison masks it.
  */
+import { PacketKind, PacketMark } from '../abi/layouts.generated.ts';
 
-/** The packet goes against the direction of its session's first packet. */
-export const MARK_REPLY = 0x0010_0000;
-/** The packet came from the WAN and has an inside destination by a mapping or a port forward. */
-export const MARK_MAPPED = 0x0020_0000;
+/** `request` is also every packet that the programs do not look at. */
+export type PacketKindName = keyof typeof PacketKind;
+
+/** What the programs know of a packet. */
+export interface PacketKnowledge {
+  /** Default: request. */
+  readonly packetKind?: PacketKindName;
+  /** It came from inside to an external address. Default: it did not. */
+  readonly isHairpin?: boolean;
+}
+
+/** The mark that says so, without the bits of others. */
+export function markOf({ packetKind = 'request', isHairpin = false }: PacketKnowledge): number {
+  return PacketKind[packetKind] | (isHairpin ? PacketMark.hairpin : 0);
+}

@@ -26,6 +26,11 @@ const golden = [
     'the panic button leaves SSH, API, DHCP, DNS and outbound to inside networks',
     safeRuleset(homeModel('conntrack')),
   ],
+  [
+    'home-safe-sessions',
+    'the panic button leaves the same with sessions, and nobody opens one from the WAN',
+    safeRuleset(homeModel('sessions')),
+  ],
 ] as const;
 
 for (const [file, title, ruleset] of golden) {

@@ -5,7 +5,7 @@
  * counted, and nothing passes in the moment in which the kernel has hooked a new chain up but not
  * yet given it its policy.
  */
-import type { AddressRange } from '../net/address-range.ts';
+import { accept, builtIn, connectionRules, dropTheRest } from './built-in-rule.ts';
 import { expandRule, inNftOrder, portMatches } from './expand-rule.ts';
 import {
   type FirewallModel,
@@ -13,34 +13,17 @@ import {
   findModelFaults,
   type GatewayService,
 } from './firewall-model.ts';
-import { familyOf, mergeAddressRanges, parseAddresses } from './nft-addresses.ts';
-import { MARK_MAPPED, MARK_REPLY } from './packet-mark.ts';
-import {
-  type ChainHook,
-  type Match,
-  mirrorMatch,
-  type Ruleset,
-  type RulesetRule,
-  type Statement,
-} from './ruleset.ts';
+import { parseAllAddresses } from './nft-addresses.ts';
+import { forwardChains } from './plan-forward.ts';
+import { preroutingRules } from './plan-prerouting.ts';
+import type { ChainHook, Match, Ruleset, RulesetRule, Statement } from './ruleset.ts';
 
 /**
  * @throws RangeError when the model has faults; whoever reads configs asks {@link findModelFaults}
  *   first
  */
 export function planRuleset(model: FirewallModel): Ruleset {
-  const [fault] = findModelFaults(model);
-  if (fault !== undefined) throw new RangeError(`a ruleset of ${fault.path}: ${fault.message}`);
-  return {
-    chains: [
-      { name: 'prerouting', hook: hooks.prerouting, rules: preroutingRules(model) },
-      { name: 'input', hook: hooks.input, rules: inputRules(model) },
-      ...(model.forwardedTraffic === 'conntrack'
-        ? [{ name: 'forward', hook: hooks.forward, rules: trackedForwardRules(model) }]
-        : sessionChains(model)),
-      { name: 'output', hook: hooks.output, rules: [] },
-    ],
-  };
+  return plan(model, { isOpenInward: true });
 }
 
 /**
@@ -66,13 +49,28 @@ export const API_SERVICE = 'api';
 
 /**
  * What the panic button loads: SSH, the API, DHCP and DNS from inside networks, and inside networks
- * to the WAN. None of the config's rules.
+ * to the WAN. None of the config's rules, so also no session that is opened by a mapping or a port
+ * forward: a rule may have been all that kept it out.
  */
 export function safeRuleset(model: FirewallModel): Ruleset {
   const api = model.services
     .filter(({ name }) => name === API_SERVICE)
     .map(({ name, protocols, ports }) => ({ name, protocols, ports }));
-  return planRuleset({ ...model, rules: [], services: [...safeServices, ...api] });
+  const safe = { ...model, rules: [], services: [...safeServices, ...api] };
+  return plan(safe, { isOpenInward: false });
+}
+
+function plan(model: FirewallModel, options: { readonly isOpenInward: boolean }): Ruleset {
+  const [fault] = findModelFaults(model);
+  if (fault !== undefined) throw new RangeError(`a ruleset of ${fault.path}: ${fault.message}`);
+  return {
+    chains: [
+      { name: 'prerouting', hook: hooks.prerouting, rules: preroutingRules(model) },
+      { name: 'input', hook: hooks.input, rules: inputRules(model) },
+      ...forwardChains(model, options),
+      { name: 'output', hook: hooks.output, rules: [] },
+    ],
+  };
 }
 
 export const dhcpService: GatewayService = { name: 'dhcp', protocols: ['udp'], ports: [67, 547] };
@@ -83,64 +81,8 @@ const safeServices = [dhcpService, dnsService, sshService];
 const hooks = {
   prerouting: { name: 'prerouting', priority: 'raw', policy: 'accept' },
   input: { name: 'input', priority: 'filter', policy: 'drop' },
-  forward: { name: 'forward', priority: 'filter', policy: 'drop' },
   output: { name: 'output', priority: 'filter', policy: 'accept' },
 } as const satisfies Record<string, ChainHook>;
-
-const accept: Statement = { kind: 'accept' };
-const drop: Statement = { kind: 'drop' };
-
-interface BuiltIn {
-  readonly name: string;
-  readonly part?: string;
-  readonly matches: readonly Match[];
-  readonly statement?: Statement;
-}
-
-function builtIn({ name, part, matches, statement = accept }: BuiltIn): RulesetRule {
-  const origin = { kind: 'built-in', name, ...(part === undefined ? {} : { part }) } as const;
-  return { origin, matches, statement };
-}
-
-const dropTheRest = builtIn({ name: 'rest', matches: [], statement: drop });
-
-function preroutingRules(model: FirewallModel): RulesetRule[] {
-  const untracked = builtIn({
-    name: 'untracked',
-    matches: [{ kind: 'to-this-host', negated: true }],
-    statement: { kind: 'notrack' },
-  });
-  return [
-    ...(model.wan === undefined ? [] : martianRules(model, model.wan)),
-    ...(model.forwardedTraffic === 'sessions' ? [untracked] : []),
-  ];
-}
-
-/** Sources that no packet from another host can have (RFC 6890, RFC 4291 §2.7 and §2.5.5.2). */
-const impossibleSources = [
-  ...['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/4', '240.0.0.0/4'],
-  ...['::1', '::ffff:0:0/96', 'ff00::/8'],
-];
-
-function martianRules(model: FirewallModel, wan: FirewallWan): RulesetRule[] {
-  const inside = model.networks.flatMap(({ addresses }) => addresses);
-  const sources = parseAll([...impossibleSources, ...inside, ...(wan.martians ?? [])]);
-  return ([4, 6] as const).map((family) =>
-    builtIn({
-      name: 'martians',
-      part: `ipv${family}`,
-      matches: [
-        { kind: 'input-interface', names: [wan.interface] },
-        { kind: 'source', ranges: sources.filter((range) => familyOf(range) === family) },
-      ],
-      statement: drop,
-    }),
-  );
-}
-
-function parseAll(texts: readonly string[]): AddressRange[] {
-  return mergeAddressRanges(texts.map(parseAddresses).filter((one) => one !== undefined));
-}
 
 function inputRules(model: FirewallModel): RulesetRule[] {
   const forGateway = model.rules.filter(({ to }) => to === 'gateway');
@@ -156,19 +98,7 @@ function inputRules(model: FirewallModel): RulesetRule[] {
   ];
 }
 
-const connectionRules = [
-  builtIn({
-    name: 'established',
-    matches: [{ kind: 'connection', states: ['established', 'related'] }],
-  }),
-  builtIn({
-    name: 'invalid',
-    matches: [{ kind: 'connection', states: ['invalid'] }],
-    statement: drop,
-  }),
-];
-
-const linkLocal = parseAll(['fe80::/10']);
+const linkLocal = parseAllAddresses(['fe80::/10']);
 
 /**
  * RFC 4890 §4.4.1: without these IPv6 does not work. Neighbour discovery comes from this link only,
@@ -280,86 +210,4 @@ function serviceRules(service: GatewayService, model: FirewallModel): RulesetRul
       statement: accept,
     },
   ];
-}
-
-function trackedForwardRules(model: FirewallModel): RulesetRule[] {
-  return [...connectionRules, ...forwardRules(model), dropTheRest];
-}
-
-/** The config's rules for forwarded packets, and what follows without any. */
-function forwardRules(model: FirewallModel): RulesetRule[] {
-  const forwarded = model.rules.filter(({ to }) => to !== 'gateway');
-  return [
-    ...forwarded.flatMap((one) => expandRule(one, model)),
-    ...insideAndWan(model, (inside, wan) =>
-      builtIn({
-        name: 'outbound',
-        matches: [
-          { kind: 'input-interface', names: inside },
-          { kind: 'output-interface', names: [wan] },
-        ],
-      }),
-    ),
-  ];
-}
-
-function insideAndWan(
-  model: FirewallModel,
-  make: (inside: readonly string[], wan: string) => RulesetRule,
-): RulesetRule[] {
-  const inside = model.networks.filter((network) => network.inside);
-  const names = inNftOrder(inside.flatMap(({ interfaces }) => interfaces));
-  if (model.wan === undefined || names.length === 0) return [];
-  return [make(names, model.wan.interface)];
-}
-
-/** Requests and replies in a chain each: the second is the first, seen from the other end. */
-function sessionChains(model: FirewallModel) {
-  const mapped = insideAndWan(model, (inside, wan) =>
-    builtIn({
-      name: 'mapped',
-      matches: [
-        { kind: 'input-interface', names: [wan] },
-        { kind: 'output-interface', names: inside },
-        { kind: 'mark', bits: MARK_MAPPED, set: true },
-      ],
-    }),
-  );
-  const requests = [...forwardRules(model), ...mapped];
-  const toReplies = builtIn({
-    name: 'replies',
-    matches: [{ kind: 'mark', bits: MARK_REPLY, set: true }],
-    statement: { kind: 'goto', chain: 'forward_replies' },
-  });
-  const toRequests = builtIn({
-    name: 'requests',
-    matches: [],
-    statement: { kind: 'goto', chain: 'forward_requests' },
-  });
-  return [
-    { name: 'forward_requests', rules: [...requests, dropTheRest] },
-    { name: 'forward_replies', rules: [...requests.flatMap(mirrorRule), dropTheRest] },
-    { name: 'forward', hook: hooks.forward, rules: [toReplies, toRequests] },
-  ];
-}
-
-/**
- * The rule for the replies to what it judges. Who asked has been told already, so a reply is logged
- * no second time, and one to something rejected vanishes.
- */
-function mirrorRule({ origin, matches, statement }: RulesetRule): RulesetRule[] {
-  if (statement.kind === 'log') return [];
-  return [
-    {
-      origin: { ...origin, part: origin.part === undefined ? 'reply' : `${origin.part}-reply` },
-      matches: inListingOrder(matches.map(mirrorMatch)),
-      statement: statement.kind === 'reject' ? drop : statement,
-    },
-  ];
-}
-
-function inListingOrder(matches: readonly Match[]): Match[] {
-  const order = ['input-interface', 'output-interface', 'family', 'source', 'destination'];
-  const rank = ({ kind }: Match) => (order.includes(kind) ? order.indexOf(kind) : order.length);
-  return [...matches].sort((a, b) => rank(a) - rank(b));
 }

@@ -37,11 +37,16 @@ export interface RulesetRule {
 /** Lists are not empty; a packet matches when it is in the list. */
 export type Match =
   | { readonly kind: 'input-interface' | 'output-interface'; readonly names: readonly string[] }
-  | { readonly kind: 'mark'; readonly bits: number; readonly set: boolean }
+  /** The masked bits equal one of the values, which are in order. */
+  | { readonly kind: 'mark'; readonly mask: number; readonly values: readonly number[] }
   | { readonly kind: 'to-this-host'; readonly negated: boolean }
   | { readonly kind: 'family'; readonly family: 4 | 6 }
-  /** Of one family. */
-  | { readonly kind: 'source' | 'destination'; readonly ranges: readonly AddressRange[] }
+  /** Of one family, also when negated: then every other address of that family matches. */
+  | {
+      readonly kind: 'source' | 'destination';
+      readonly ranges: readonly AddressRange[];
+      readonly negated?: boolean;
+    }
   | { readonly kind: 'protocol'; readonly protocols: readonly string[] }
   /** `th` is whatever transport header there is; a protocol match stands before it. */
   | {
@@ -49,6 +54,8 @@ export type Match =
       readonly protocol: 'tcp' | 'udp' | 'sctp' | 'th';
       readonly ranges: readonly PortRange[];
     }
+  /** SYN without RST: whoever opens a connection, and the answer. */
+  | { readonly kind: 'tcp-syn' }
   | { readonly kind: 'hop-limit'; readonly value: number }
   | { readonly kind: 'icmp-type'; readonly family: 4 | 6; readonly types: readonly string[] }
   | { readonly kind: 'connection'; readonly states: readonly string[] };
@@ -57,8 +64,17 @@ export type Statement =
   | { readonly kind: 'accept' | 'drop' | 'notrack' }
   /** TCP gets a reset, everything else an ICMP error. */
   | { readonly kind: 'reject'; readonly with: 'tcp-reset' | 'admin-prohibited' }
+  /** Packets above the limit go on with the next rule, here and below. */
   | { readonly kind: 'accept-limited'; readonly perSecond: number; readonly burst: number }
+  | {
+      readonly kind: 'reject-limited';
+      readonly with: 'tcp-reset' | 'admin-prohibited';
+      readonly perSecond: number;
+      readonly burst: number;
+    }
   | { readonly kind: 'goto'; readonly chain: string }
+  /** Lowers the MSS that a SYN names to what fits the path both ways; goes on as a log does. */
+  | { readonly kind: 'clamp-mss' }
   /** Goes on with the next rule. */
   | { readonly kind: 'log'; readonly prefix: string; readonly perSecond: number };
 

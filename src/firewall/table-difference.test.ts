@@ -104,6 +104,17 @@ test('survive-111 each way in which somebody else changes the table is told', ()
   );
 });
 
+test('a chain more is told, unless it is neither hooked up nor has a rule', () => {
+  const place = { family: 'inet', table: 'gatehouse' };
+  const hook = { type: 'filter', hook: 'input', prio: 0, policy: 'accept' };
+  const rule = { ...place, chain: 'more', expr: [{ accept: null }] };
+  const add = (chain: object, ...rules: Listed[]) =>
+    changes((objects) => objects.push({ chain: { ...place, name: 'more', ...chain } }, ...rules));
+  assert.equal(add({}), undefined);
+  assert.deepEqual(add(hook), ['the chain more was added']);
+  assert.deepEqual(add({}, { rule }), ['the chain more was added']);
+});
+
 test("other owners' tables are no difference", () => {
   const chain = { family: 'ip', table: 'gatehouse', name: 'forward' };
   assert.equal(

@@ -13,7 +13,9 @@ export const TOLD_CHANGES_MAX = 20;
 
 /**
  * @param listed undefined: the table is not there
- * @returns undefined when nothing differs; counters and handles do not count
+ * @returns undefined when nothing differs. Counters and handles do not count, and neither does an
+ *   empty chain that is not hooked up: it decides nothing, and a ruleset that replaces the rules of
+ *   another one leaves behind the chains that it does not have
  */
 export function tableDiffers(
   expected: NftTable,
@@ -40,7 +42,10 @@ function chainChanges(name: string, expected: NftTable, listed: NftTable): strin
   const before = expected.chains.find((chain) => chain.name === name);
   const now = listed.chains.find((chain) => chain.name === name);
   if (now === undefined) return [`the chain ${name} was removed`];
-  if (before === undefined) return [`the chain ${name} was added`];
+  if (before === undefined) {
+    const isIdle = now.hook === '' && rulesIn(listed, name).length === 0;
+    return isIdle ? [] : [`the chain ${name} was added`];
+  }
   const rules = ruleChanges(name, rulesIn(expected, name), rulesIn(listed, name));
   if (before.hook === now.hook) return rules;
   return [`the chain ${name} became '${now.hook}', not '${before.hook}'`, ...rules];

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { arbitraryConfigText } from '../testing/config-texts.ts';
 import { compileConfiguration } from './compile-configuration.ts';
+import type { FirewallPlanOptions } from './firewall-plan.ts';
 
 const fileName = 'gatehouse.yaml';
 
@@ -20,6 +21,13 @@ test('a config becomes the ruleset that it asks for, and keeps its text', () => 
   assert.match(compiled.rulesetText, /no_way/);
   assert.ok(compiled.ruleset.chains.some(({ rules }) => rules.length > 0));
   assert.ok(compiled.notInForce.some((sentence) => sentence.startsWith('networks: ')));
+});
+
+test('the ruleset is for whoever forwards, as the caller says', () => {
+  const rulesetText = (options: FirewallPlanOptions) =>
+    compileConfiguration('version: 1\n', { fileName, ...options }).compiled?.rulesetText ?? '';
+  assert.match(rulesetText({ forwardedTraffic: 'sessions' }), /chain forward_replies/);
+  assert.doesNotMatch(rulesetText({}), /forward_replies/);
 });
 
 test('problems are told one a line, each with the place in the file', () => {

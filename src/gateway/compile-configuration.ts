@@ -6,7 +6,12 @@ import type { Config } from '../config/schema.ts';
 import { findModelFaults } from '../firewall/firewall-model.ts';
 import { formatRuleset } from '../firewall/format-ruleset.ts';
 import type { Ruleset } from '../firewall/ruleset.ts';
-import { findNotInForce, firewallModelOf, planConfiguration } from './firewall-plan.ts';
+import {
+  type FirewallPlanOptions,
+  findNotInForce,
+  firewallModelOf,
+  planConfiguration,
+} from './firewall-plan.ts';
 
 export interface CompiledConfiguration {
   /** As it was given, in whatever version. */
@@ -19,29 +24,30 @@ export interface CompiledConfiguration {
   readonly notInForce: readonly string[];
 }
 
+export interface CompileOptions extends FirewallPlanOptions {
+  /** How problems call the file. */
+  readonly fileName: string;
+}
+
 export type CompileResult =
   | { readonly compiled: CompiledConfiguration; readonly problems?: never }
   /** One a line. */
   | { readonly compiled?: never; readonly problems: string };
 
-/**
- * Never throws, whatever the text is. Ten thousand rules take seconds.
- *
- * @param options.fileName how problems call the file
- */
+/** Never throws, whatever the text is. Ten thousand rules take seconds. */
 export function compileConfiguration(
   configText: string,
-  { fileName }: { readonly fileName: string },
+  { fileName, ...plan }: CompileOptions,
 ): CompileResult {
   const parsed = parseAnyVersion(configText, fileName);
   if (parsed.config === undefined) return { problems: formatConfigProblems(parsed.problems) };
   const { config } = parsed;
-  const faults = findModelFaults(firewallModelOf(config));
+  const faults = findModelFaults(firewallModelOf(config, plan));
   if (faults.length > 0) {
     const lines = faults.map(({ path, message }) => `${fileName}: ${path}: ${message}`);
     return { problems: lines.join('\n') };
   }
-  const ruleset = planConfiguration(config, { safe: false });
+  const ruleset = planConfiguration(config, { ...plan, safe: false });
   const rulesetText = formatRuleset(ruleset);
   return {
     compiled: { configText, config, ruleset, rulesetText, notInForce: findNotInForce(config) },

@@ -8,7 +8,7 @@ import type { Config } from '../config/schema.ts';
 import { type FirewallModel, findModelFaults, RULES_MAX } from '../firewall/firewall-model.ts';
 import { formatRuleset } from '../firewall/format-ruleset.ts';
 import { arbitraryConfigText } from '../testing/config-texts.ts';
-import { firewallModelOf, planConfiguration } from './firewall-plan.ts';
+import { type FirewallPlanOptions, firewallModelOf, planConfiguration } from './firewall-plan.ts';
 
 const fileName = 'gatehouse.yaml';
 
@@ -140,6 +140,31 @@ test('safe mode offers every port of the API to every network, and knows no rule
   assert.match(formatRuleset(planConfiguration(configOf(text), { safe: false })), /"rule /);
 });
 
+test('who forwards is what the caller says, in the rules and in safe mode', () => {
+  const config = configOf(exampleConfig);
+  assert.equal(
+    firewallModelOf(config, { forwardedTraffic: 'sessions' }).forwardedTraffic,
+    'sessions',
+  );
+  for (const safe of [true, false]) {
+    const text = (options: FirewallPlanOptions) =>
+      formatRuleset(planConfiguration(config, { safe, ...options }));
+    assert.match(text({ forwardedTraffic: 'sessions' }), /chain forward_replies/);
+    assert.doesNotMatch(text({ forwardedTraffic: 'conntrack' }), /forward_replies|notrack/);
+    assert.equal(text({}), text({ forwardedTraffic: 'conntrack' }));
+  }
+});
+
+test('with sessions, each network of the example sends its own sources alone', () => {
+  const ruleset = planConfiguration(configOf(exampleConfig), {
+    safe: false,
+    forwardedTraffic: 'sessions',
+  });
+  const text = formatRuleset(ruleset);
+  assert.match(text, /iifname "lan0" ip saddr != \{ 0\.0\.0\.0, 10\.77\.0\.0\/24 \} counter drop/);
+  assert.match(text, /iifname "lan1" ip saddr != \{ 0\.0\.0\.0, 10\.78\.0\.0\/24 \} counter drop/);
+});
+
 test('both sides have the same limit of rules', () => {
   assert.equal(RULES_TOTAL_MAX, RULES_MAX);
 });
@@ -198,7 +223,10 @@ test('whatever the reader takes has a model without faults, and a ruleset', () =
       if (config === undefined) return;
       taken++;
       assert.deepEqual(findModelFaults(firewallModelOf(config)), [], text);
-      for (const safe of [true, false]) planConfiguration(config, { safe });
+      for (const safe of [true, false]) {
+        planConfiguration(config, { safe });
+        planConfiguration(config, { safe, forwardedTraffic: 'sessions' });
+      }
     }),
     { numRuns: 400 },
   );

@@ -31,9 +31,17 @@ import {
 export { bridgeNameOf } from '../config/bridge-name.ts';
 export { findNotInForce } from './not-in-force.ts';
 
+export interface FirewallPlanOptions {
+  /** `sessions` where the programs of the NAT can be loaded. Default: conntrack. */
+  readonly forwardedTraffic?: FirewallModel['forwardedTraffic'] | undefined;
+}
+
 /** @param options.safe as the panic button wants it: without any of the config's rules */
-export function planConfiguration(config: Config, options: { readonly safe: boolean }): Ruleset {
-  const model = firewallModelOf(config);
+export function planConfiguration(
+  config: Config,
+  options: FirewallPlanOptions & { readonly safe: boolean },
+): Ruleset {
+  const model = firewallModelOf(config, options);
   return options.safe ? safeRuleset(withOneApiService(model)) : planRuleset(model);
 }
 
@@ -43,14 +51,17 @@ export function planConfiguration(config: Config, options: { readonly safe: bool
  *
  * @param config as parseConfig gives it
  */
-export function firewallModelOf(config: Config): FirewallModel {
+export function firewallModelOf(
+  config: Config,
+  { forwardedTraffic = 'conntrack' }: FirewallPlanOptions = {},
+): FirewallModel {
   const { wan } = config;
   return {
     networks: Object.entries(config.networks).map(networkOf),
     ...(wan === undefined ? {} : { wan: wanOf(wan) }),
     rules: rulesInForce(config).map(ruleOf),
     services: servicesOf(config),
-    forwardedTraffic: 'conntrack',
+    forwardedTraffic,
   };
 }
 

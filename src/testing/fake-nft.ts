@@ -195,6 +195,7 @@ function withChain(table: Table, chain: NftChain): Table {
 
 const statements = [
   ...['match', 'counter', 'accept', 'drop', 'notrack', 'reject', 'limit', 'log', 'goto', 'jump'],
+  'mangle',
 ];
 
 function judgeRule(rule: NftRule, table: Table): void {

@@ -19,8 +19,13 @@ export interface IpFrameOptions {
 }
 
 export type IpContent =
-  /** @property flags as RFC 9293 §3.1 has them: FIN 1, SYN 2, RST 4, PSH 8, ACK 16 */
-  | ({ readonly protocol: 'tcp'; readonly flags: number } & Ports)
+  | ({
+      readonly protocol: 'tcp';
+      /** As RFC 9293 §3.1 has them: FIN 1, SYN 2, RST 4, PSH 8, ACK 16. */
+      readonly flags: number;
+      /** The option "maximum segment size" (RFC 9293 §3.7.1). Default: no options. */
+      readonly maximumSegmentBytes?: number;
+    } & Ports)
   | ({ readonly protocol: 'udp' } & Ports)
   /** An INIT chunk (RFC 9260 §3.3.2). */
   | ({ readonly protocol: 'sctp' } & Ports)
@@ -106,8 +111,10 @@ function payloadOf(options: IpFrameOptions): Uint8Array {
   const { content } = options;
   switch (content.protocol) {
     case 'tcp': {
-      const bytes = withPorts(20, content);
-      bytes.set([5 << 4, content.flags, 0xff, 0xff], 12);
+      const { flags, maximumSegmentBytes: mss } = content;
+      const bytes = withPorts(mss === undefined ? 20 : 24, content);
+      bytes.set([bytes.length << 2, flags, 0xff, 0xff], 12);
+      if (mss !== undefined) bytes.set([2, 4, mss >> 8, mss & 0xff], 20);
       return checksummed(bytes, { offset: 16, initial: pseudoHeaderSum(options, bytes.length) });
     }
     case 'udp': {

@@ -7,7 +7,7 @@ import { expectedTable, type NftTable } from '../firewall/nft-table.ts';
 import { planRuleset, safeRuleset } from '../firewall/plan-ruleset.ts';
 import { TABLE_FAMILY, TABLE_NAME } from '../firewall/ruleset.ts';
 import { tableDiffers } from '../firewall/table-difference.ts';
-import { modelWithRules } from './firewall-models.ts';
+import { homeModel, modelWithRules } from './firewall-models.ts';
 
 /** One kernel, real or not, and the ways to reach it. */
 export interface NftUnderTest {
@@ -35,6 +35,7 @@ export function testNftContract(name: string, open: () => Promise<NftUnderTest>)
     for (const replacing of ['rules', 'table', 'rules'] as const) {
       for (const ruleset of [
         planRuleset(modelWithRules(['one', 'two'])),
+        planRuleset(homeModel('sessions')),
         safeRuleset(modelWithRules([])),
       ]) {
         const document = compileRuleset(ruleset, { replacing });

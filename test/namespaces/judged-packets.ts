@@ -3,8 +3,9 @@
  * for the kernel.
  */
 import assert from 'node:assert/strict';
+import { PacketKind } from '../../src/abi/layouts.generated.ts';
 import type { PacketFacts } from '../../src/firewall/judge-packet.ts';
-import { MARK_MAPPED, MARK_REPLY } from '../../src/firewall/packet-mark.ts';
+import type { PacketKindName, PacketKnowledge } from '../../src/firewall/packet-mark.ts';
 import { formatIpAddress, requireIpAddress } from '../../src/net/ip-address.ts';
 import { type IpContent, type IpFrameOptions, ipPacket } from '../../src/testing/ip-frame.ts';
 
@@ -29,17 +30,40 @@ const moreHosts: Partial<Record<PlaceName, readonly string[]>> = {
 };
 /** Sources on the WAN that prerouting refuses there, and that no routing judges before. */
 export const martians = ['10.77.0.9', '10.1.2.3', '127.0.0.1', '0.0.0.0', '240.0.0.1', 'fd00::1'];
+/** Sources that no inside network has. */
+const strangers = ['10.1.2.3', '192.0.2.99', '10.80.0.1'];
 export const ports = [
   1, 22, 25, 53, 67, 80, 81, 443, 500, 501, 547, 8_000, 8_020, 8_021, 8_443, 51_820,
 ];
 
-/** By IPv4's type of service and IPv6's traffic class, which nothing else here reads. */
-export const markOfClass = {
-  32: MARK_REPLY,
-  64: MARK_MAPPED,
-  96: MARK_REPLY | MARK_MAPPED,
-} as const;
-export const trafficClasses = [0, 0, 0, 0x20, 0x40, 0x60] as const;
+const packetKinds = Object.keys(PacketKind) as PacketKindName[];
+const HAIRPIN_CODE = 8;
+
+/**
+ * What the programs would know of a packet, as its differentiated services code point, which
+ * nothing else here reads. A table of the test makes the mark of it.
+ */
+export const knowledgeByCode: ReadonlyMap<number, PacketKnowledge> = new Map(
+  packetKinds.flatMap((packetKind, index) =>
+    [false, true].map((isHairpin) => {
+      const code = index + (isHairpin ? HAIRPIN_CODE : 0);
+      return [code, { packetKind, isHairpin }] as const;
+    }),
+  ),
+);
+
+/** IPv4's type of service and IPv6's traffic class for it. */
+export function trafficClassOf({ packetKind = 'request', isHairpin }: PacketKnowledge): number {
+  return (packetKinds.indexOf(packetKind) + (isHairpin === true ? HAIRPIN_CODE : 0)) << 2;
+}
+
+/** Most often what most packets are. */
+export function anyTrafficClass(random: Random): number {
+  const often = ['request', 'request', 'request', 'reply'] as const;
+  const packetKind = pick(random, [...often, ...packetKinds]);
+  return trafficClassOf({ packetKind, isHairpin: random() < 0.2 });
+}
+
 /** What was sent: the facts but for conntrack's opinion, and the frame. */
 export interface Sent {
   readonly facts: Omit<PacketFacts, 'connection'>;
@@ -64,8 +88,9 @@ export function anyPacket(random: Random): Sent {
   const from = pick(random, placeNames);
   const isForwarded = random() < 0.55;
   const to = pick(random, placeNames);
-  const isMartian = from === 'wan0' && random() < 0.15;
-  const martian = martians.filter((address) => address.includes(':') === (family === 6));
+  const isMartian = random() < (from === 'wan0' ? 0.15 : 0.08);
+  const wrong = from === 'wan0' || family === 6 ? martians : strangers;
+  const martian = wrong.filter((address) => address.includes(':') === (family === 6));
   const isLinkLocal = family === 6 && !isForwarded && random() < 0.3;
   const source = isLinkLocal
     ? 'fe80::9'
@@ -81,7 +106,7 @@ export function anyPacket(random: Random): Sent {
     destination,
     content: anyContent(random, family),
     hopLimit: pick(random, [2, 64, 255, 255]),
-    trafficClass: pick(random, trafficClasses),
+    trafficClass: anyTrafficClass(random),
   });
 }
 
@@ -110,6 +135,9 @@ function anyContent(random: Random, family: 4 | 6): IpContent {
   return { protocol };
 }
 
+const SYN = 2;
+const RST = 4;
+
 interface PacketParts {
   readonly from: PlaceName;
   readonly to?: PlaceName;
@@ -125,7 +153,6 @@ function packetOf(parts: PacketParts): Sent {
   const { from, to, content, hopLimit, trafficClass, group } = parts;
   const source = requireIpAddress(parts.source);
   const destination = requireIpAddress(parts.destination);
-  const mark = markOfClass[trafficClass as keyof typeof markOfClass] ?? 0;
   return {
     facts: {
       inputInterface: from,
@@ -136,7 +163,8 @@ function packetOf(parts: PacketParts): Sent {
       destination,
       protocol: content.protocol,
       hopLimit,
-      mark,
+      ...knowledgeByCode.get(trafficClass >> 2),
+      ...('flags' in content ? { isSyn: (content.flags & (SYN | RST)) === SYN } : {}),
       ...('sourcePort' in content
         ? { sourcePort: content.sourcePort, destinationPort: content.destinationPort }
         : {}),
@@ -153,14 +181,20 @@ function packetOf(parts: PacketParts): Sent {
   };
 }
 
-/** What the other end says to a packet that was forwarded: an answer, or an error about it. */
+/**
+ * What the other end says to a packet that was forwarded: an answer, or an error about it. To a
+ * forged source there is no way back.
+ */
 export function answerTo(
   { facts, frame }: Sent,
   { isError, trafficClass }: { readonly isError: boolean; readonly trafficClass: number },
 ): Sent | undefined {
   const from = facts.outputInterface as PlaceName | undefined;
-  if (from === undefined) return undefined;
   const family = facts.source.family;
+  const isHonest = hostsOf(facts.inputInterface as PlaceName, family).includes(
+    formatIpAddress(facts.source),
+  );
+  if (from === undefined || !isHonest) return undefined;
   const answer = isError
     ? ({
         protocol: family === 4 ? 'icmp' : 'icmpv6',
@@ -250,6 +284,7 @@ export const homePackets: readonly Sent[] = [
   aimed('wan0', '192.0.2.7', undefined, '198.51.100.1', toPort('udp', 51_820)),
   aimed('br-lan', '10.77.0.128', undefined, '10.77.0.1', toPort('udp', 53)),
   aimed('br-lan', '2001:db8:1::9', undefined, '2001:db8:1::1', toPort('tcp', 22)),
+  aimed('guest1', '10.78.0.200', undefined, '10.78.0.129', toPort('udp', 53)),
   aimed('br-lan', '10.77.0.9', undefined, '10.77.0.1', toPort('tcp', 22)),
   aimed('br-lan', '10.77.0.9', undefined, '10.77.0.1', toPort('tcp', 8_443)),
   aimed('wan0', 'fe80::9', undefined, '2001:db8:2::1', toPort('udp', 546, 547)),
@@ -260,14 +295,56 @@ export const homePackets: readonly Sent[] = [
   aimed('wan0', 'fd00::1', undefined, '2001:db8:2::1', toPort('tcp', 22)),
 ];
 
+/** Aimed at those rules of a home followed by sessions that chance finds seldom. */
+export const sessionPackets: readonly Sent[] = [
+  ...(['mapped', 'portForward', 'reply', 'request'] as const).flatMap((packetKind) => [
+    aimed('wan0', '192.0.2.7', 'br-lan', '10.77.0.9', toPort('udp', 5_060), { packetKind }),
+    aimed('br-lan', '10.77.0.9', 'wan0', '192.0.2.7', toPort('udp', 5_060), { packetKind }),
+    ...[true, false].map((isHairpin) =>
+      aimed('guest0', '10.78.0.9', 'br-lan', '10.77.0.9', toPort('udp', 5_060), {
+        packetKind,
+        isHairpin,
+      }),
+    ),
+  ]),
+  ...(['full', 'stray', 'related'] as const).flatMap((packetKind) => [
+    aimed('br-lan', '10.77.0.9', 'wan0', '192.0.2.7', toPort('tcp', 443), { packetKind }),
+    aimed('wan0', '192.0.2.7', 'br-lan', '10.77.0.9', toPort('udp', 443), { packetKind }),
+    // The programs say nothing of IPv6, so nobody listens.
+    aimed('wan0', '2001:db8:f::7', 'br-lan', '2001:db8:1::9', toPort('tcp', 443), { packetKind }),
+  ]),
+  aimed('wan0', '2001:db8:f::7', 'br-lan', '2001:db8:1::9', toPort('udp', 9), {
+    packetKind: 'mapped',
+  }),
+  aimed(
+    'guest1',
+    '10.78.0.200',
+    'br-lan',
+    '10.77.0.9',
+    { protocol: 'gre' },
+    { packetKind: 'reply' },
+  ),
+  aimed('wan0', '192.0.2.7', 'dmz0', '10.79.0.80', toPort('tcp', 50_000, 443), {
+    packetKind: 'reply',
+  }),
+  // A reset of nothing.
+  aimed('br-lan', '2001:db8:1::9', 'wan0', '2001:db8:f::7', { ...toPort('tcp', 9), flags: 4 }),
+  ...(['br-lan', 'guest1', 'dmz0'] as const).flatMap((from) => [
+    aimed(from, '10.80.0.1', 'wan0', '192.0.2.7', toPort('udp', 9)),
+    aimed(from, '10.80.0.1', undefined, '10.77.0.1', toPort('udp', 53)),
+  ]),
+];
+
 export function aimed(
   from: PlaceName,
   source: string,
   to: PlaceName | undefined,
   destination: string,
   content: object,
+  knowledge: PacketKnowledge = {},
 ): Sent {
   const target = to === undefined ? {} : { to };
-  const rest = { hopLimit: 64, trafficClass: 0, content: content as IpContent };
+  const trafficClass = trafficClassOf(knowledge);
+  const rest = { hopLimit: 64, trafficClass, content: content as IpContent };
   return packetOf({ from, source, ...target, destination, ...rest });
 }

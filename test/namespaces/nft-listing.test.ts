@@ -42,6 +42,7 @@ for (const [title, ruleset] of [
   ['a home followed by conntrack', planRuleset(homeModel('conntrack'))],
   ['a home followed by sessions', planRuleset(homeModel('sessions'))],
   ['the safe ruleset', safeRuleset(homeModel('conntrack'))],
+  ['the safe ruleset with sessions', safeRuleset(homeModel('sessions'))],
 ] as const) {
   test(`${title} is listed by nft as it is printed, and as it was applied`, async () => {
     await assertListedAsExpected(ruleset);

@@ -8,7 +8,7 @@ import { waitFor } from '../../lab/wait-for.ts';
 import type { FirewallModel } from '../../src/firewall/firewall-model.ts';
 import type { Nft } from '../../src/firewall/nft.ts';
 import { compileRuleset } from '../../src/firewall/nft-document.ts';
-import { MARK_REPLY } from '../../src/firewall/packet-mark.ts';
+import { markOf } from '../../src/firewall/packet-mark.ts';
 import { defaultPosture, planRuleset, safeRuleset } from '../../src/firewall/plan-ruleset.ts';
 import type { Ruleset } from '../../src/firewall/ruleset.ts';
 import { openNft } from '../../src/linux/nft.ts';
@@ -249,7 +249,7 @@ test('with sessions, a reply is judged as its request would be', async () => {
   await output('gateway', 'nft', 'add', 'table', 'ip', 'marks');
   const chain = '{ type filter hook prerouting priority -400; }';
   await output('gateway', 'nft', 'add', 'chain', 'ip', 'marks', 'from_wan', chain);
-  const mark = `iifname "wan0" meta mark set 0x${MARK_REPLY.toString(16)}`;
+  const mark = `iifname "wan0" meta mark set ${markOf({ packetKind: 'reply' })}`;
   await output('gateway', 'nft', 'add', 'rule', 'ip', 'marks', 'from_wan', mark);
   await assertPings(true);
   const quiet = { name: 'quiet', action: 'drop', from: 'lan', to: 'wan' } as const;

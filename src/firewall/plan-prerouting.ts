@@ -1,0 +1,76 @@
+/** What is decided before routing: which sources cannot be, and what conntrack does not follow. */
+import type { AddressRange } from '../net/address-range.ts';
+import { builtIn, drop } from './built-in-rule.ts';
+import { inNftOrder } from './expand-rule.ts';
+import type { FirewallModel, FirewallWan } from './firewall-model.ts';
+import { familyOf, parseAllAddresses } from './nft-addresses.ts';
+import type { RulesetRule } from './ruleset.ts';
+
+/** @param model without faults */
+export function preroutingRules(model: FirewallModel): RulesetRule[] {
+  return [
+    ...(model.wan === undefined ? [] : wanMartianRules(model, model.wan)),
+    ...(model.forwardedTraffic === 'conntrack' ? [] : [...insideMartianRules(model), untracked]),
+  ];
+}
+
+/** Sources that no packet from another host can have (RFC 6890, RFC 4291 §2.7 and §2.5.5.2). */
+const impossibleSources = [
+  ...['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/4', '240.0.0.0/4'],
+  ...['::1', '::ffff:0:0/96', 'ff00::/8'],
+];
+
+function wanMartianRules(model: FirewallModel, wan: FirewallWan): RulesetRule[] {
+  const inside = model.networks.flatMap(({ addresses }) => addresses);
+  const sources = parseAllAddresses([...impossibleSources, ...inside, ...(wan.martians ?? [])]);
+  return ([4, 6] as const).map((family) =>
+    builtIn({
+      name: 'martians',
+      part: `ipv${family}`,
+      matches: [
+        { kind: 'input-interface', names: [wan.interface] },
+        { kind: 'source', ranges: sources.filter((range) => familyOf(range) === family) },
+      ],
+      statement: drop,
+    }),
+  );
+}
+
+/** What a host has that asks for its address (RFC 2131 §4.1). */
+const NO_ADDRESS_YET = '0.0.0.0';
+
+/**
+ * From a network come only its own sources (BCP 38): a host that borrows another's address could
+ * use up that one's quota, and would be judged by its rules. IPv4 alone, since a network's IPv6
+ * prefixes are not known here.
+ */
+function insideMartianRules({ networks }: FirewallModel): RulesetRule[] {
+  return networks.flatMap(({ name, interfaces, addresses }) => {
+    const isIpv4 = (range: AddressRange) => familyOf(range) === 4;
+    const prefixes = parseAllAddresses(addresses).filter(isIpv4);
+    if (prefixes.length === 0) return [];
+    const ranges = parseAllAddresses([...addresses, NO_ADDRESS_YET]).filter(isIpv4);
+    return [
+      builtIn({
+        name: 'martians',
+        part: 'inside',
+        text: name,
+        matches: [
+          { kind: 'input-interface', names: inNftOrder(interfaces) },
+          { kind: 'source', ranges, negated: true },
+        ],
+        statement: drop,
+      }),
+    ];
+  });
+}
+
+/** Forwarded IPv4 has its sessions in the programs; IPv6 has none there yet. */
+const untracked = builtIn({
+  name: 'untracked',
+  matches: [
+    { kind: 'family', family: 4 },
+    { kind: 'to-this-host', negated: true },
+  ],
+  statement: { kind: 'notrack' },
+});
