@@ -8,14 +8,14 @@
 #include "abi/abi.h"
 
 enum nat_limits {
-	NAT_LIMITS_EXTERNALS = 16,	   /* external addresses */
-	NAT_LIMITS_NETWORKS = 64,	   /* inside networks */
-	NAT_LIMITS_SLOTS_PER_BUCKET = 16,  /* sessions in one bucket */
+	NAT_LIMITS_EXTERNALS = 16,	  /* external addresses */
+	NAT_LIMITS_NETWORKS = 64,	  /* inside networks */
+	NAT_LIMITS_SLOTS_PER_BUCKET = 16, /* sessions in one bucket */
 	NAT_LIMITS_REFERENCES_PER_BUCKET = 15,
 	NAT_LIMITS_PROTOCOL_CLASSES = 3,
-	NAT_LIMITS_TICK_SHIFT = 30,	   /* a tick is 2^30 ns of the monotonic clock: 1.07 s */
-	NAT_LIMITS_OWN_PORT_TRIES = 8,	   /* ports of the gateway itself that one search steps over */
-	NAT_LIMITS_MTU_FLOOR = 552,	   /* bytes; ICMP errors that tell less are raised to it */
+	NAT_LIMITS_TICK_SHIFT = 30,    /* a tick is 2^30 ns of the monotonic clock: 1.07 s */
+	NAT_LIMITS_OWN_PORT_TRIES = 8, /* ports of the gateway itself that one search steps over */
+	NAT_LIMITS_MTU_FLOOR = 552,    /* bytes; ICMP errors that tell less are raised to it */
 };
 ABI_EXPORT(enum, nat_limits);
 
@@ -72,7 +72,7 @@ struct nat_settings {
 	__u32 sessions_per_host;
 	__u32 mappings_per_host;
 	__u32 outside_sessions_per_mapping; /* opened from outside and not answered */
-	__u32 hold_interface; /* where fragments before their first go; 0: nowhere */
+	__u32 hold_interface;		    /* where fragments before their first go; 0: nowhere */
 	__u32 external_count;
 	__u32 network_count;
 	__u16 pool_first; /* ports of the pool from 1,024 on, host order, both included */
@@ -232,7 +232,8 @@ ABI_EXPORT(enum, packet_mark);
 
 /* What the programs know of a packet, as bits of the mark. */
 enum packet_kind {
-	PACKET_KIND_REQUEST = 0x000, /* of whoever opens or opened the session; also what is local */
+	PACKET_KIND_REQUEST =
+		0x000, /* of whoever opens or opened the session; also what is local */
 	PACKET_KIND_REPLY = 0x040,
 	PACKET_KIND_MAPPED = 0x080,	  /* opens a session from outside, by a mapping */
 	PACKET_KIND_PORT_FORWARD = 0x0c0, /* the same by a port forward */
@@ -246,7 +247,7 @@ ABI_EXPORT(enum, packet_kind);
 enum nat_counter {
 	NAT_COUNTER_TRANSLATED = 0,
 	NAT_COUNTER_SESSIONS_OPENED,
-	NAT_COUNTER_SESSIONS_CLOSED, /* removed from the table */
+	NAT_COUNTER_SESSIONS_CLOSED,  /* removed from the table */
 	NAT_COUNTER_SESSIONS_EVICTED, /* unanswered ones, for new ones */
 	NAT_COUNTER_MAPPINGS_OPENED,
 	NAT_COUNTER_UNANSWERED_LIMIT, /* passed without a session: too many from outside */
@@ -267,7 +268,7 @@ enum nat_counter {
 	NAT_COUNTER_DROPPED_HOST_MAPPINGS,
 	NAT_COUNTER_DROPPED_HOSTS_FULL,
 	NAT_COUNTER_DROPPED_NO_PORT,
-	NAT_COUNTER_DROPPED_CONTENDED, /* a lock was not free in time */
+	NAT_COUNTER_DROPPED_CONTENDED,	  /* a lock was not free in time */
 	NAT_COUNTER_DROPPED_ICMP_UNKNOWN, /* an ICMP error about no session of ours */
 	NAT_COUNTER_DROPPED_ICMP_BROKEN,
 	NAT_COUNTER_DROPPED_PROTOCOL,

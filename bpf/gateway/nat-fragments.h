@@ -29,8 +29,9 @@ static __always_inline void nat_tell_first_fragment(const struct nat_fragment_ke
 	bpf_ringbuf_submit(event, 0);
 }
 
-/* Remembers what was done with a first fragment; others are no matter. */
-__noinline int nat_remember_fragment(struct __sk_buff *skb, struct nat_run *run, __u32 action, __be32 address)
+/* Remembers what was done with a first fragment. */
+__noinline int nat_remember_fragment(struct __sk_buff *skb, struct nat_run *run, __u32 action,
+				     __be32 address)
 {
 	NAT_REQUIRE(run);
 	NAT_REQUIRE_SETTINGS;
@@ -44,8 +45,6 @@ __noinline int nat_remember_fragment(struct __sk_buff *skb, struct nat_run *run,
 	};
 	int is_awaited;
 
-	if (run->packet.fragment != FRAGMENT_PART_FIRST)
-		return 0;
 	before = bpf_map_lookup_elem(&nat_fragments, &key);
 	is_awaited = before && before->action == NAT_FRAGMENT_ACTION_AWAITED;
 	bpf_map_update_elem(&nat_fragments, &key, &fragment, BPF_ANY);

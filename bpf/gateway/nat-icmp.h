@@ -3,13 +3,13 @@
 
 #include "gateway/nat-rewrite.h"
 
-#define ICMP_HEADER_BYTES 8
-#define ICMP_ERROR_BYTES_MAX 2048
-#define ICMP_MTU_OFFSET 6
+#define ICMP_HEADER_BYTES	   8
+#define ICMP_ERROR_BYTES_MAX	   2048
+#define ICMP_MTU_OFFSET		   6
 #define QUOTED_TRANSPORT_BYTES_MIN 8
-#define ICMP_REDIRECT 5
-#define ICMP_UNREACHABLE 3
-#define ICMP_FRAGMENTATION_NEEDED 4
+#define ICMP_REDIRECT		   5
+#define ICMP_UNREACHABLE	   3
+#define ICMP_FRAGMENTATION_NEEDED  4
 
 /* The packet inside an error: that which it is about. */
 struct nat_quote {
@@ -114,6 +114,8 @@ __noinline int nat_read_quote(struct __sk_buff *skb, struct nat_run *run, struct
 	quote->transport_bytes = bytes - header_bytes;
 	quote->source_port = 0;
 	quote->destination_port = 0;
+	if (quote->is_later_fragment)
+		return 0;
 	if (quote->class == NAT_CLASS_ICMP) {
 		enum icmp_group group = nat_icmp_group(transport[0]);
 
@@ -130,7 +132,8 @@ __noinline int nat_read_quote(struct __sk_buff *skb, struct nat_run *run, struct
 }
 
 /* Two bytes of the message change, and the error's own checksum with them. */
-static __always_inline int nat_replace_2(struct __sk_buff *skb, struct nat_run *run, __u32 offset, __be16 from, __be16 to)
+static __always_inline int nat_replace_2(struct __sk_buff *skb, struct nat_run *run, __u32 offset,
+					 __be16 from, __be16 to)
 {
 	__u32 checksum = run->packet.transport_offset + ICMP_CHECKSUM_OFFSET;
 
@@ -141,7 +144,8 @@ static __always_inline int nat_replace_2(struct __sk_buff *skb, struct nat_run *
 	return bpf_skb_store_bytes(skb, offset, &to, sizeof(to), 0);
 }
 
-static __always_inline int nat_replace_4(struct __sk_buff *skb, struct nat_run *run, __u32 offset, __be32 from, __be32 to)
+static __always_inline int nat_replace_4(struct __sk_buff *skb, struct nat_run *run, __u32 offset,
+					 __be32 from, __be32 to)
 {
 	__u32 checksum = run->packet.transport_offset + ICMP_CHECKSUM_OFFSET;
 
@@ -157,15 +161,15 @@ static __always_inline __u32 nat_quoted_checksum_offset(const struct nat_quote *
 		return quote->transport_offset + UDP_CHECKSUM_OFFSET;
 	if (quote->class == NAT_CLASS_ICMP)
 		return quote->transport_offset + ICMP_CHECKSUM_OFFSET;
-	return quote->class == NAT_CLASS_TCP &&
-			       quote->transport_bytes >= TCP_CHECKSUM_OFFSET + 2 ?
-		       quote->transport_offset + TCP_CHECKSUM_OFFSET :
-		       0;
+	return quote->class == NAT_CLASS_TCP && quote->transport_bytes >= TCP_CHECKSUM_OFFSET + 2
+		       ? quote->transport_offset + TCP_CHECKSUM_OFFSET
+		       : 0;
 }
 
 /* Gives the quoted packet another source or destination. Returns 0, or -1. */
-__noinline int nat_rewrite_quote(struct __sk_buff *skb, struct nat_run *run, const struct nat_quote *quote,
-					int is_source, const struct nat_external_endpoint *to)
+__noinline int nat_rewrite_quote(struct __sk_buff *skb, struct nat_run *run,
+				 const struct nat_quote *quote, int is_source,
+				 const struct nat_external_endpoint *to)
 {
 	NAT_REQUIRE(run && quote && to);
 	__be32 from = is_source ? quote->source : quote->destination;
@@ -178,7 +182,8 @@ __noinline int nat_rewrite_quote(struct __sk_buff *skb, struct nat_run *run, con
 	if (bpf_skb_load_bytes(skb, ip_checksum_offset, &old, sizeof(old)) != 0 ||
 	    nat_replace_2(skb, run, ip_checksum_offset, old,
 			  checksum_replace(old, from, to->address)) != 0 ||
-	    nat_replace_4(skb, run, quote->ip_offset + (is_source ? 12 : 16), from, to->address) != 0)
+	    nat_replace_4(skb, run, quote->ip_offset + (is_source ? 12 : 16), from, to->address) !=
+		    0)
 		return -1;
 	if (quote->class == NAT_CLASS_NONE)
 		return 0;

@@ -44,8 +44,8 @@ static __always_inline __u32 nat_hairpin_mark(const struct nat_run *run)
 	return run->hook == NAT_HOOK_INSIDE_INGRESS ? PACKET_MARK_HAIRPIN : 0;
 }
 
-__noinline int nat_deliver(struct __sk_buff *skb, struct nat_run *run, const struct nat_target *target,
-				  enum packet_kind kind)
+__noinline int nat_deliver(struct __sk_buff *skb, struct nat_run *run,
+			   const struct nat_target *target, enum packet_kind kind)
 {
 	NAT_REQUIRE(run && target);
 	nat_set_mark(skb, kind | nat_hairpin_mark(run));
@@ -83,8 +83,8 @@ static __always_inline int nat_unanswered_limit_reached(struct nat_run *run,
 							const struct nat_target *target)
 {
 	NAT_REQUIRE_SETTINGS;
-	struct nat_mapping *mapping = nat_mapping_at(nat_mapping_element(
-		target->external, run->packet.class, target->external_port));
+	struct nat_mapping *mapping = nat_mapping_at(
+		nat_mapping_element(target->external, run->packet.class, target->external_port));
 
 	/* An address of its own has no mappings. */
 	return mapping && (mapping->flags & NAT_MAPPING_FLAGS_LIVE) &&
@@ -92,7 +92,7 @@ static __always_inline int nat_unanswered_limit_reached(struct nat_run *run,
 }
 
 static __always_inline int nat_open_inbound(struct nat_run *run, const struct nat_target *target,
-				       const struct nat_session *stale)
+					    const struct nat_session *stale)
 {
 	struct nat_opening opening = {
 		.from = run->packet.source,
@@ -119,9 +119,8 @@ static __always_inline int nat_open_inbound(struct nat_run *run, const struct na
 }
 
 /* The session, over or not, of a packet to an inside endpoint, and which end sent it. */
-static __always_inline struct nat_session *nat_look_up_inbound(struct nat_run *run,
-							       const struct nat_target *target,
-							       __u32 *sender)
+static __always_inline struct nat_session *
+nat_look_up_inbound(struct nat_run *run, const struct nat_target *target, __u32 *sender)
 {
 	struct nat_session_key key;
 
@@ -144,7 +143,8 @@ __noinline int nat_take_stranger(struct __sk_buff *skb, struct nat_run *run,
 		return nat_drop(NAT_COUNTER_DROPPED_STRAY);
 	if (!nat_is_let_in(run, target))
 		return nat_drop(NAT_COUNTER_DROPPED_FILTERED);
-	if (run->packet.class == NAT_CLASS_TCP || run->packet.class == NAT_CLASS_UDP)
+	/* An answer to a query opens nothing. */
+	if (run->packet.icmp != ICMP_GROUP_REPLY)
 		nat_open_inbound(run, target, nat_look_up_inbound(run, target, &sender));
 	return nat_deliver(skb, run, target, kind);
 }
@@ -167,8 +167,8 @@ __noinline int nat_take_to_target(struct __sk_buff *skb, struct nat_run *run,
 	if (nat_initiator(session) != sender)
 		kind = PACKET_KIND_REPLY;
 	else
-		kind = session->flags & NAT_SESSION_FLAGS_PORT_FORWARD ? PACKET_KIND_PORT_FORWARD :
-									 PACKET_KIND_MAPPED;
+		kind = session->flags & NAT_SESSION_FLAGS_PORT_FORWARD ? PACKET_KIND_PORT_FORWARD
+								       : PACKET_KIND_MAPPED;
 	nat_track(run, session, sender, nat_time_class(session));
 	return nat_deliver(skb, run, target, kind);
 }
@@ -202,18 +202,16 @@ static __always_inline int nat_find_target(struct nat_run *run, __u32 external, 
 	target->port = mapping->internal_port;
 	target->network = network;
 	target->is_static = (mapping->flags & NAT_MAPPING_FLAGS_STATIC) != 0;
-	target->filtering = network < NAT_LIMITS_NETWORKS ?
-				    settings->networks[network].filtering :
-				    NAT_FILTERING_ADDRESS_AND_PORT_DEPENDENT;
+	target->filtering = network < NAT_LIMITS_NETWORKS
+				    ? settings->networks[network].filtering
+				    : NAT_FILTERING_ADDRESS_AND_PORT_DEPENDENT;
 	return 0;
 }
 
 /* Whether a live session joins the two ends of a quoted packet. */
-static __always_inline struct nat_session *nat_quoted_session(struct nat_run *run,
-							      const struct nat_quote *quote,
-							      __be32 from, __be16 from_port,
-							      __be32 to, __be16 to_port,
-							      __u32 *from_end)
+static __always_inline struct nat_session *
+nat_quoted_session(struct nat_run *run, const struct nat_quote *quote, __be32 from,
+		   __be16 from_port, __be32 to, __be16 to_port, __u32 *from_end)
 {
 	struct nat_session_key key;
 
@@ -234,6 +232,8 @@ __noinline int nat_error_in(struct __sk_buff *skb, struct nat_run *run, __u32 ex
 
 	if (nat_read_quote(skb, run, &quote) != 0)
 		return nat_drop(NAT_COUNTER_DROPPED_ICMP_BROKEN);
+	if (quote.is_later_fragment)
+		return nat_drop(NAT_COUNTER_DROPPED_ICMP_UNKNOWN);
 	if (quote.source != run->packet.destination)
 		return NAT_GO_ON;
 	if (quote.class == NAT_CLASS_NONE && !settings->externals[external & 15].one_to_one) {
@@ -245,7 +245,7 @@ __noinline int nat_error_in(struct __sk_buff *skb, struct nat_run *run, __u32 ex
 	} else if (nat_find_target(run, external, quote.class, quote.source_port, &target) != 0) {
 		return NAT_GO_ON;
 	}
-	if (quote.is_later_fragment || run->packet.icmp_type == ICMP_REDIRECT)
+	if (run->packet.icmp_type == ICMP_REDIRECT)
 		return nat_drop(NAT_COUNTER_DROPPED_ICMP_UNKNOWN);
 	remote_port = quote.class == NAT_CLASS_ICMP ? target.port : quote.destination_port;
 	if (!nat_quoted_session(run, &quote, target.address, target.port, quote.destination,
@@ -281,7 +281,8 @@ __noinline int nat_address_only_in(struct __sk_buff *skb, struct nat_run *run)
 	return nat_deliver(skb, run, &target, PACKET_KIND_REPLY);
 }
 
-static __always_inline int nat_translate_destination(struct __sk_buff *skb, struct nat_run *run, __u32 external)
+static __always_inline int nat_translate_destination(struct __sk_buff *skb, struct nat_run *run,
+						     __u32 external)
 {
 	NAT_REQUIRE_SETTINGS;
 	const struct nat_packet *packet = &run->packet;
@@ -304,15 +305,21 @@ static __always_inline int nat_translate_destination(struct __sk_buff *skb, stru
 	return verdict == NAT_STRANGER ? nat_take_stranger(skb, run, &target) : verdict;
 }
 
-static __always_inline int nat_destination_side(struct __sk_buff *skb, struct nat_run *run, __u32 external)
+static __always_inline int nat_destination_side(struct __sk_buff *skb, struct nat_run *run,
+						__u32 external)
 {
 	int verdict;
 
 	if (run->packet.fragment == FRAGMENT_PART_LATER)
 		return nat_later_fragment_in(skb, run);
 	verdict = nat_translate_destination(skb, run, external);
+	/* What is for the gateway itself stays as it is. */
+	if (verdict == NAT_GO_ON && run->action == NAT_FRAGMENT_ACTION_PASS &&
+	    run->hook == NAT_HOOK_WAN_INGRESS && nat_is_martian(run))
+		verdict = nat_drop(NAT_COUNTER_DROPPED_MARTIAN);
 	if (verdict == TC_ACT_SHOT)
 		run->action = NAT_FRAGMENT_ACTION_DROP;
-	nat_remember_fragment(skb, run, run->action, run->address);
+	if (run->packet.fragment == FRAGMENT_PART_FIRST)
+		nat_remember_fragment(skb, run, run->action, run->address);
 	return verdict;
 }

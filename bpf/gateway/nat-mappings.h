@@ -5,7 +5,7 @@
 #include "gateway/nat-maps.h"
 #include "gateway/nat-packet.h"
 
-#define PORTS 65536
+#define PORTS		     65536
 #define PORT_PRIVILEGED_LAST 1023
 
 struct nat_endpoint {
@@ -61,7 +61,7 @@ static __always_inline int nat_claim_mapping(struct nat_mapping *mapping, __u32 
 
 static __always_inline __u64 nat_endpoint_hash(__be32 address, __be16 port, __u32 class)
 {
-	return nat_hash((__u64)address | (__u64)port << 32 | (__u64)class << 48, 0);
+	return nat_hash((__u64)address | (__u64)port << 32 | (__u64) class << 48, 0);
 }
 
 static __always_inline struct nat_mapping_bucket *
@@ -103,8 +103,7 @@ __noinline __u32 nat_find_mapping(__be32 address, __u32 port, __u32 class, __u32
 
 	if (!settings)
 		return 0;
-	bucket = nat_mapping_bucket_at(settings,
-				       nat_endpoint_hash(address, port, class));
+	bucket = nat_mapping_bucket_at(settings, nat_endpoint_hash(address, port, class));
 	if (!bucket)
 		return 0;
 	for (int index = 0; index < NAT_LIMITS_REFERENCES_PER_BUCKET; index++) {
@@ -223,9 +222,9 @@ struct nat_port_range {
 };
 
 /* RFC 4787 REQ-3a (the range is kept) and REQ-4 (parity). */
-static __always_inline struct nat_port_range
-nat_port_range_of(const struct nat_settings *settings, const struct nat_endpoint *endpoint,
-		  __u32 external)
+static __always_inline struct nat_port_range nat_port_range_of(const struct nat_settings *settings,
+							       const struct nat_endpoint *endpoint,
+							       __u32 external)
 {
 	__u32 port = bpf_ntohs(endpoint->port);
 	struct nat_port_range range = { .first = 0, .last = PORTS - 1, .step = 1 };
@@ -347,14 +346,16 @@ static __always_inline void nat_write_mapping(struct nat_mapping *mapping,
 	mapping->unanswered_count = 0;
 	mapping->created_tick = tick;
 	/* Released as a whole: whoever sees LIVE sees the rest. */
-	__sync_lock_test_and_set(nat_mapping_word(mapping),
-				 nat_mapping_word_of(endpoint->port, endpoint->network,
-						     NAT_MAPPING_FLAGS_LIVE));
+	__sync_lock_test_and_set(
+		nat_mapping_word(mapping),
+		nat_mapping_word_of(endpoint->port, endpoint->network, NAT_MAPPING_FLAGS_LIVE));
 }
 
 /* A negative reason why there is none, else the element plus 1. Holds the bucket's lock. */
-static __always_inline int nat_add_mapping(struct __sk_buff *skb, struct nat_run *run, const struct nat_endpoint *endpoint,
-				      struct nat_mapping_bucket *bucket, __u32 external, __u64 hash)
+static __always_inline int nat_add_mapping(struct __sk_buff *skb, struct nat_run *run,
+					   const struct nat_endpoint *endpoint,
+					   struct nat_mapping_bucket *bucket, __u32 external,
+					   __u64 hash)
 {
 	NAT_REQUIRE_SETTINGS;
 	__u32 place = NAT_LIMITS_REFERENCES_PER_BUCKET;
@@ -390,16 +391,15 @@ static __always_inline int nat_add_mapping(struct __sk_buff *skb, struct nat_run
  * The mapping of an internal endpoint, made where it is missing; without one of the host's own
  * external address. Returns its element plus 1, or the negative reason why there is none.
  */
-__noinline int nat_open_mapping(struct __sk_buff *skb, struct nat_run *run, const struct nat_endpoint *endpoint,
-				       __u32 external)
+__noinline int nat_open_mapping(struct __sk_buff *skb, struct nat_run *run,
+				const struct nat_endpoint *endpoint, __u32 external)
 {
 	NAT_REQUIRE(run && endpoint);
 	NAT_REQUIRE_SETTINGS;
-	__u64 hash = nat_endpoint_hash(endpoint->address, endpoint->port,
-				       endpoint->class);
+	__u64 hash = nat_endpoint_hash(endpoint->address, endpoint->port, endpoint->class);
 	struct nat_mapping_bucket *bucket = nat_mapping_bucket_at(settings, hash);
-	int reference = nat_find_mapping(endpoint->address, endpoint->port, endpoint->class,
-					 run->tick);
+	int reference =
+		nat_find_mapping(endpoint->address, endpoint->port, endpoint->class, run->tick);
 
 	if (reference)
 		return reference;

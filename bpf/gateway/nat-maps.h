@@ -66,7 +66,7 @@ struct {
 	__type(value, struct nat_host);
 } nat_hosts SEC(".maps");
 
-/* Owner: the programs. When it is full, the datagram that was looked at longest ago is forgotten. */
+/* Owner: the programs. When it is full, the datagram not looked at for longest is forgotten. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -74,7 +74,7 @@ struct {
 	__type(value, struct nat_fragment);
 } nat_fragments SEC(".maps");
 
-/* To the core, struct nat_fragment_event. When it is full, held fragments wait until they expire. */
+/* To the core, struct nat_fragment_event. When it is full, held fragments wait for their end. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 65536);

@@ -27,12 +27,12 @@ struct nat_opening {
 static __always_inline void nat_describe_session(const struct nat_opening *opening, __u32 sender,
 						 __u32 tick, struct nat_session *session)
 {
-	__u8 from_translated = opening->from_external == NAT_UNTRANSLATED ?
-				       0 :
-				       NAT_SESSION_FLAGS_LOW_TRANSLATED << sender;
-	__u8 to_translated = opening->to_external == NAT_UNTRANSLATED ?
-				     0 :
-				     NAT_SESSION_FLAGS_LOW_TRANSLATED << !sender;
+	__u8 from_translated = opening->from_external == NAT_UNTRANSLATED
+				       ? 0
+				       : NAT_SESSION_FLAGS_LOW_TRANSLATED << sender;
+	__u8 to_translated = opening->to_external == NAT_UNTRANSLATED
+				     ? 0
+				     : NAT_SESSION_FLAGS_LOW_TRANSLATED << !sender;
 	__u32 charged = opening->is_to_charged ? !sender : sender;
 
 	__builtin_memset(session, 0, sizeof(*session));
@@ -50,10 +50,10 @@ static __always_inline void nat_describe_session(const struct nat_opening *openi
 	session->network = opening->network;
 	session->low_external = sender ? opening->to_external : opening->from_external;
 	session->high_external = sender ? opening->from_external : opening->to_external;
-	session->low_external_port = sender ? opening->to_external_port :
-					      opening->from_external_port;
-	session->high_external_port = sender ? opening->from_external_port :
-					       opening->to_external_port;
+	session->low_external_port =
+		sender ? opening->to_external_port : opening->from_external_port;
+	session->high_external_port =
+		sender ? opening->from_external_port : opening->to_external_port;
 	session->created_tick = tick;
 	/* Until its first packet has said how long. */
 	session->until_tick = tick + 2;
@@ -137,8 +137,8 @@ static __always_inline int nat_open(struct nat_run *run, const struct nat_openin
 }
 
 /* A permission or an alias, made or prolonged. Never pushed out by sessions. */
-__noinline int nat_put_entry(struct nat_run *run, struct nat_session_key *key,
-				    __be32 inside, __u32 until)
+__noinline int nat_put_entry(struct nat_run *run, struct nat_session_key *key, __be32 inside,
+			     __u32 until)
 {
 	NAT_REQUIRE(run && key);
 	struct nat_scratch *scratch = nat_get_scratch();

@@ -40,15 +40,16 @@ __noinline int nat_send_as(struct __sk_buff *skb, struct nat_run *run, __be32 ad
 	NAT_REQUIRE(run);
 	run->action = NAT_FRAGMENT_ACTION_SOURCE;
 	run->address = address;
-	nat_remember_fragment(skb, run, run->action, run->address);
+	if (run->packet.fragment == FRAGMENT_PART_FIRST)
+		nat_remember_fragment(skb, run, run->action, run->address);
 	nat_count(NAT_COUNTER_TRANSLATED);
 	if (nat_rewrite(skb, run, 1, address, port) != 0)
 		return nat_drop(NAT_COUNTER_DROPPED_MALFORMED);
 	return NAT_GO_ON;
 }
 
-static __always_inline int nat_send_by(struct __sk_buff *skb, struct nat_run *run, struct nat_session *session,
-				       __u32 sender)
+static __always_inline int nat_send_by(struct __sk_buff *skb, struct nat_run *run,
+				       struct nat_session *session, __u32 sender)
 {
 	struct nat_external_endpoint as = nat_external_endpoint_of(session, sender);
 
@@ -64,18 +65,18 @@ __noinline int nat_may_open(struct nat_run *run)
 
 	if (run->packet.protocol != IPPROTO_TCP || nat_is_opening_syn(&run->packet))
 		return 1;
-	if ((flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) ==
-	    (TCP_FLAG_SYN | TCP_FLAG_ACK))
+	if ((flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == (TCP_FLAG_SYN | TCP_FLAG_ACK))
 		return nat_find_mapping(run->packet.source, run->packet.source_port, NAT_CLASS_TCP,
 					run->tick) != 0;
-	return run->tick < settings->pickup_until_tick &&
+	return run->tick < settings->pickup_until_tick && run->hook != NAT_HOOK_WAN_INGRESS &&
+	       nat_network_of(run->packet.source) >= 0 &&
 	       (flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST | TCP_FLAG_FIN)) ==
 		       TCP_FLAG_ACK;
 }
 
 /* How the sender is seen from outside; made where it is not known. 0, or a negative reason. */
 __noinline int nat_map_sender(struct __sk_buff *skb, struct nat_run *run, __u32 network,
-				     struct nat_external_endpoint *as)
+			      struct nat_external_endpoint *as)
 {
 	NAT_REQUIRE(run && as);
 	NAT_REQUIRE_SETTINGS;
@@ -106,13 +107,18 @@ __noinline int nat_map_sender(struct __sk_buff *skb, struct nat_run *run, __u32 
 static __always_inline int nat_permit(struct nat_run *run, __u32 network)
 {
 	NAT_REQUIRE_SETTINGS;
-	__u32 ticks = run->packet.protocol == IPPROTO_TCP ? settings->tcp_opening_ticks :
-		      run->packet.protocol == IPPROTO_UDP ? settings->udp_ticks :
-							    settings->icmp_ticks;
+	__u32 ticks = run->packet.protocol == IPPROTO_TCP   ? settings->tcp_opening_ticks
+		      : run->packet.protocol == IPPROTO_UDP ? settings->udp_ticks
+							    : settings->icmp_ticks;
 	struct nat_session_key key;
 
-	if (network >= NAT_LIMITS_NETWORKS ||
-	    settings->networks[network].filtering != NAT_FILTERING_ADDRESS_DEPENDENT)
+	int external = nat_external_of(run->packet.source);
+	__u32 filtering =
+		external & NAT_ONE_TO_ONE
+			? settings->externals[external & (NAT_LIMITS_EXTERNALS - 1)].filtering
+			: settings->networks[network & (NAT_LIMITS_NETWORKS - 1)].filtering;
+
+	if (filtering != NAT_FILTERING_ADDRESS_DEPENDENT)
 		return 0;
 	nat_make_key(&key, run->packet.protocol, run->packet.source, run->packet.source_port,
 		     run->packet.destination, 0);
@@ -120,8 +126,8 @@ static __always_inline int nat_permit(struct nat_run *run, __u32 network)
 }
 
 /* The first packet of an inside host to a remote. */
-__noinline int nat_open_outbound(struct __sk_buff *skb, struct nat_run *run, const struct nat_session *stale,
-					__u32 network)
+__noinline int nat_open_outbound(struct __sk_buff *skb, struct nat_run *run,
+				 const struct nat_session *stale, __u32 network)
 {
 	NAT_REQUIRE(run);
 	struct nat_opening opening = {
@@ -190,8 +196,6 @@ __noinline int nat_claim_alias(struct nat_run *run)
 
 	if (external < 0)
 		return -NAT_COUNTER_DROPPED_NO_PORT;
-	if (external & NAT_ONE_TO_ONE)
-		return 0;
 	if (!nat_is_address_only(run->packet.protocol))
 		return -NAT_COUNTER_DROPPED_PROTOCOL;
 	address = nat_external_address(external);
@@ -210,12 +214,14 @@ __noinline int nat_error_out(struct __sk_buff *skb, struct nat_run *run)
 	struct nat_external_endpoint as = {};
 	struct nat_session *session;
 	struct nat_quote quote;
-	int external;
+	int external, network;
 	__u32 end;
 
 	if (nat_read_quote(skb, run, &quote) != 0)
 		return nat_drop(NAT_COUNTER_DROPPED_ICMP_BROKEN);
-	if (nat_external_index(run->packet.source) >= 0 && nat_network_of(quote.destination) < 0)
+	network = nat_network_of(quote.destination);
+	if (nat_external_index(run->packet.source) >= 0 &&
+	    (network < 0 || !nat_is_translating(network)))
 		return NAT_GO_ON;
 	if (quote.is_later_fragment || run->packet.icmp_type == ICMP_REDIRECT)
 		return nat_drop(NAT_COUNTER_DROPPED_ICMP_UNKNOWN);
@@ -229,9 +235,8 @@ __noinline int nat_error_out(struct __sk_buff *skb, struct nat_run *run)
 		if (external < 0)
 			return nat_drop(NAT_COUNTER_DROPPED_ICMP_UNKNOWN);
 		if (!(external & NAT_ONE_TO_ONE)) {
-			__u32 reference = nat_find_mapping(quote.destination,
-							   quote.destination_port, quote.class,
-							   run->tick);
+			__u32 reference = nat_find_mapping(
+				quote.destination, quote.destination_port, quote.class, run->tick);
 
 			if (!reference)
 				return nat_drop(NAT_COUNTER_DROPPED_ICMP_UNKNOWN);
@@ -248,8 +253,8 @@ __noinline int nat_error_out(struct __sk_buff *skb, struct nat_run *run)
 }
 
 /* What the source side does with a packet whose session is not there or does not translate it. */
-__noinline int nat_wan_egress_slow(struct __sk_buff *skb, struct nat_run *run, struct nat_session *session,
-					  __u32 sender)
+__noinline int nat_wan_egress_slow(struct __sk_buff *skb, struct nat_run *run,
+				   struct nat_session *session, __u32 sender)
 {
 	NAT_REQUIRE(run);
 	NAT_REQUIRE_SETTINGS;
@@ -265,8 +270,8 @@ __noinline int nat_wan_egress_slow(struct __sk_buff *skb, struct nat_run *run, s
 	if (network < 0)
 		return nat_is_made_here(skb) ? NAT_GO_ON : nat_drop(NAT_COUNTER_DROPPED_MARTIAN);
 	if (!nat_is_translating(network)) {
-		if (packet->fragment == FRAGMENT_PART_LATER || session ||
-		    packet->icmp == ICMP_GROUP_ERROR)
+		if (packet->fragment == FRAGMENT_PART_LATER || packet->icmp == ICMP_GROUP_ERROR ||
+		    (session && !nat_is_over(run, session, sender)))
 			return NAT_GO_ON;
 		return nat_open_routed(run, session);
 	}
@@ -322,6 +327,9 @@ __noinline int nat_hairpin_egress(struct __sk_buff *skb, struct nat_run *run)
 		}
 		nat_set_bits(session, (__u32)(NAT_SESSION_FLAGS_LOW_TRANSLATED << (sender & 1))
 					      << NAT_WORD_FLAGS);
+		if (session->state & NAT_SESSION_STATE_ESTABLISHED)
+			nat_count_established(session, sender);
+		nat_refresh_mapping(run, session, sender, session->until_tick + NAT_REFRESH_SLACK);
 	}
 	nat_confirm(run, session, sender);
 	return nat_send_by(skb, run, session, sender);

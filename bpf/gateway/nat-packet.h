@@ -13,9 +13,10 @@
 #include "gateway/nat-maps.h"
 #include "packet/siphash.h"
 
-#define IP_MORE_FRAGMENTS 0x2000
-#define IP_OFFSET 0x1fff
-#define IP_HEADER_BYTES 20
+#define IP_MORE_FRAGMENTS  0x2000
+#define IP_OFFSET	   0x1fff
+#define IP_HEADER_BYTES	   20
+#define TCP_HEADER_BYTES   20
 #define IP_OFFSET_IN_FRAME sizeof(struct ethhdr)
 
 enum tcp_flag {
@@ -49,7 +50,7 @@ struct nat_packet {
 	__be16 destination_port;
 	__be16 identification;
 	__u8 protocol;
-	__u8 class; /* enum nat_class, NAT_CLASS_NONE */
+	__u8 class;    /* enum nat_class, NAT_CLASS_NONE */
 	__u8 fragment; /* enum fragment_part */
 	__u8 icmp;     /* enum icmp_group */
 	__u8 icmp_type;
@@ -189,35 +190,18 @@ static __always_inline int nat_parse_tcp(struct nat_run *run, const __u8 *header
 	packet->tcp_flags = header[13];
 	if (header_bytes < 20 || ip_bytes + header_bytes > packet->bytes)
 		return PARSE_RESULT_MALFORMED;
-	if (packet->fragment == FRAGMENT_PART_WHOLE) {
-		packet->sequence_length = packet->bytes - ip_bytes - header_bytes;
-		packet->sequence_length += !!(header[13] & TCP_FLAG_SYN);
-		packet->sequence_length += !!(header[13] & TCP_FLAG_FIN);
-	}
+	packet->sequence_length = !!(header[13] & TCP_FLAG_SYN) + !!(header[13] & TCP_FLAG_FIN);
+	if (packet->fragment == FRAGMENT_PART_WHOLE)
+		packet->sequence_length += packet->bytes - ip_bytes - header_bytes;
 	if (!packet->source_port || !packet->destination_port)
 		return PARSE_RESULT_MALFORMED;
 	return PARSE_RESULT_IP;
 }
 
-static __always_inline int nat_parse_transport(struct __sk_buff *skb, struct nat_run *run)
+static __always_inline int nat_parse_ports(struct nat_run *run, const __u8 *bytes)
 {
 	struct nat_packet *packet = &run->packet;
-	__u32 wanted = packet->protocol == IPPROTO_TCP ? 20 : 8;
-	__u32 offset = packet->transport_offset;
-	__u8 header[20] __attribute__((aligned(4))) = {};
-	const __u8 *bytes;
-	int result;
 
-	if (packet->class == NAT_CLASS_NONE || packet->fragment == FRAGMENT_PART_LATER)
-		return PARSE_RESULT_IP;
-	if (offset - IP_OFFSET_IN_FRAME + wanted > packet->bytes)
-		return PARSE_RESULT_MALFORMED;
-	/* A constant length each, since that is what 6.1's verifier follows. */
-	result = wanted == 20 ? bpf_skb_load_bytes(skb, offset, header, 20)
-			      : bpf_skb_load_bytes(skb, offset, header, 8);
-	if (result != 0)
-		return PARSE_RESULT_MALFORMED;
-	bytes = header;
 	if (packet->protocol == IPPROTO_TCP)
 		return nat_parse_tcp(run, bytes);
 	if (packet->protocol == IPPROTO_UDP) {
@@ -237,6 +221,29 @@ static __always_inline int nat_parse_transport(struct __sk_buff *skb, struct nat
 	return PARSE_RESULT_IP;
 }
 
+static __always_inline int nat_parse_transport(struct __sk_buff *skb, struct nat_run *run,
+					       const void *direct, const void *data_end)
+{
+	struct nat_packet *packet = &run->packet;
+	__u32 wanted = packet->protocol == IPPROTO_TCP ? TCP_HEADER_BYTES : 8;
+	__u32 offset = packet->transport_offset;
+	__u8 header[TCP_HEADER_BYTES] __attribute__((aligned(4))) = {};
+	int result;
+
+	if (packet->class == NAT_CLASS_NONE || packet->fragment == FRAGMENT_PART_LATER)
+		return PARSE_RESULT_IP;
+	if (offset - IP_OFFSET_IN_FRAME + wanted > packet->bytes)
+		return PARSE_RESULT_MALFORMED;
+	/* Nearly always: no IP options, and nat_parse has pulled enough. */
+	if (offset == IP_OFFSET_IN_FRAME + IP_HEADER_BYTES && direct + TCP_HEADER_BYTES <= data_end)
+		return nat_parse_ports(run, direct);
+	/* A constant length each, since that is what 6.1's verifier follows. */
+	result = wanted == TCP_HEADER_BYTES
+			 ? bpf_skb_load_bytes(skb, offset, header, TCP_HEADER_BYTES)
+			 : bpf_skb_load_bytes(skb, offset, header, 8);
+	return result == 0 ? nat_parse_ports(run, header) : PARSE_RESULT_MALFORMED;
+}
+
 static __always_inline int nat_parse(struct __sk_buff *skb, struct nat_run *run)
 {
 	struct nat_packet *packet = &run->packet;
@@ -249,10 +256,13 @@ static __always_inline int nat_parse(struct __sk_buff *skb, struct nat_run *run)
 	/* A tagged frame is the business of the VLAN's own interface. */
 	if (skb->vlan_present || skb->protocol != bpf_htons(ETH_P_IP))
 		return PARSE_RESULT_OTHER;
-	if (data + sizeof(*ethernet) + sizeof(*ip) > data_end) {
-		if (skb->len < sizeof(*ethernet) + sizeof(*ip))
+	if (data + sizeof(*ethernet) + sizeof(*ip) + TCP_HEADER_BYTES > data_end) {
+		length = sizeof(*ethernet) + sizeof(*ip);
+		if (skb->len < length)
 			return PARSE_RESULT_MALFORMED;
-		if (bpf_skb_pull_data(skb, sizeof(*ethernet) + sizeof(*ip)) != 0)
+		if (skb->len >= length + TCP_HEADER_BYTES)
+			length += TCP_HEADER_BYTES;
+		if (bpf_skb_pull_data(skb, length) != 0)
 			return PARSE_RESULT_MALFORMED;
 		data = (void *)(long)skb->data;
 		data_end = (void *)(long)skb->data_end;
@@ -281,7 +291,7 @@ static __always_inline int nat_parse(struct __sk_buff *skb, struct nat_run *run)
 	packet->protocol = ip->protocol;
 	packet->class = nat_class_of(ip->protocol);
 	packet->transport_offset = sizeof(*ethernet) + header_bytes;
-	return nat_parse_transport(skb, run);
+	return nat_parse_transport(skb, run, ip + 1, data_end);
 }
 
 /* Keyed, of two words. A function of its own, since it needs more registers than there are. */

@@ -7,9 +7,9 @@
 #include "gateway/nat-packet.h"
 #include "packet/checksum.h"
 
-#define UDP_CHECKSUM_OFFSET 6
-#define TCP_CHECKSUM_OFFSET 16
-#define ICMP_CHECKSUM_OFFSET 2
+#define UDP_CHECKSUM_OFFSET    6
+#define TCP_CHECKSUM_OFFSET    16
+#define ICMP_CHECKSUM_OFFSET   2
 #define ICMP_IDENTIFIER_OFFSET 4
 
 /* Writes an address into the IP header and repairs its checksum. Returns 0, or -1. */
@@ -35,7 +35,8 @@ static __always_inline int nat_write_address(struct __sk_buff *skb, int is_sourc
  * Gives the packet a new source or destination, ports and checksums included. Later fragments have
  * an address only. Returns 0, or -1 when the packet cannot be changed.
  */
-__noinline int nat_rewrite(struct __sk_buff *skb, struct nat_run *run, int is_source, __be32 address, __be16 port)
+__noinline int nat_rewrite(struct __sk_buff *skb, struct nat_run *run, int is_source,
+			   __be32 address, __be16 port)
 {
 	NAT_REQUIRE(run);
 	const struct nat_packet *packet = &run->packet;
@@ -56,8 +57,8 @@ __noinline int nat_rewrite(struct __sk_buff *skb, struct nat_run *run, int is_so
 	} else {
 		if (packet->class == NAT_CLASS_UDP)
 			flags = BPF_F_MARK_MANGLED_0;
-		offset += packet->class == NAT_CLASS_UDP ? UDP_CHECKSUM_OFFSET :
-							   TCP_CHECKSUM_OFFSET;
+		offset +=
+			packet->class == NAT_CLASS_UDP ? UDP_CHECKSUM_OFFSET : TCP_CHECKSUM_OFFSET;
 		if (bpf_l4_csum_replace(skb, offset, from, address,
 					flags | BPF_F_PSEUDO_HDR | sizeof(address)) != 0)
 			return -1;
@@ -66,6 +67,6 @@ __noinline int nat_rewrite(struct __sk_buff *skb, struct nat_run *run, int is_so
 		return 0;
 	if (bpf_l4_csum_replace(skb, offset, from_port, port, flags | sizeof(port)) != 0)
 		return -1;
-	return bpf_skb_store_bytes(skb, packet->transport_offset + port_offset, &port,
-				   sizeof(port), 0);
+	return bpf_skb_store_bytes(skb, packet->transport_offset + port_offset, &port, sizeof(port),
+				   0);
 }

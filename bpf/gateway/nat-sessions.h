@@ -1,4 +1,4 @@
-/* The table of sessions: buckets of one line of tags and sixteen lines of sessions (docs/nat.md). */
+/* The table of sessions: buckets of a line of tags and sixteen lines of sessions (docs/nat.md). */
 #pragma once
 
 #include "gateway/nat-hosts.h"
@@ -10,12 +10,12 @@
 #define SLOTS_PREFERRED 12
 
 #define NAT_SEEN (NAT_SESSION_FLAGS_LOW_SEEN | NAT_SESSION_FLAGS_HIGH_SEEN)
-#define NAT_RST (NAT_SESSION_STATE_RST_LOW | NAT_SESSION_STATE_RST_HIGH)
-#define NAT_FIN (NAT_SESSION_STATE_FIN_LOW | NAT_SESSION_STATE_FIN_HIGH)
-#define NAT_SYN (NAT_SESSION_STATE_SYN_LOW | NAT_SESSION_STATE_SYN_HIGH)
+#define NAT_RST	 (NAT_SESSION_STATE_RST_LOW | NAT_SESSION_STATE_RST_HIGH)
+#define NAT_FIN	 (NAT_SESSION_STATE_FIN_LOW | NAT_SESSION_STATE_FIN_HIGH)
+#define NAT_SYN	 (NAT_SESSION_STATE_SYN_LOW | NAT_SESSION_STATE_SYN_HIGH)
 
 /* The two ends of a session: every pair of fields or bits is in this order. */
-#define NAT_LOW 0
+#define NAT_LOW	 0
 #define NAT_HIGH 1
 
 /* The first 16 bytes of struct nat_session as words; the flag ENTRY is part of a key. */
@@ -24,7 +24,7 @@ struct nat_session_key {
 	__u64 ports; /* and the protocol */
 };
 
-#define NAT_KEY_ENTRY ((__u64)NAT_SESSION_FLAGS_ENTRY << 40)
+#define NAT_KEY_ENTRY	   ((__u64)NAT_SESSION_FLAGS_ENTRY << 40)
 #define NAT_KEY_PORTS_MASK (0xffffffffffULL | NAT_KEY_ENTRY)
 
 static __always_inline int nat_is_over_high(__be32 a, __be16 a_port, __be32 b, __be16 b_port)
@@ -61,8 +61,8 @@ static __always_inline __u16 nat_tag(__u64 hash)
 	return tag ? tag : 1;
 }
 
-static __always_inline struct nat_session_bucket *
-nat_bucket_of(const struct nat_settings *settings, __u64 hash, int is_second)
+static __always_inline struct nat_session_bucket *nat_bucket_of(const struct nat_settings *settings,
+								__u64 hash, int is_second)
 {
 	__u64 half = is_second ? hash >> 32 : hash & 0xffffffff;
 
@@ -195,6 +195,14 @@ static __always_inline void nat_left_established(struct nat_session *session)
 	}
 }
 
+static __always_inline void nat_count_established(struct nat_session *session, __u32 end)
+{
+	struct nat_mapping *mapping = nat_mapping_of(session, end);
+
+	if (mapping)
+		__sync_fetch_and_add(&mapping->established_count, 1);
+}
+
 static __always_inline void nat_entered_established(struct nat_session *session)
 {
 	for (__u32 end = NAT_LOW; end <= NAT_HIGH; end++) {
@@ -211,9 +219,9 @@ __noinline int nat_close(struct nat_session *session)
 	NAT_REQUIRE(session);
 	if (session->flags & NAT_SESSION_FLAGS_ENTRY)
 		return 0;
-	nat_host_lost_session(session->flags & NAT_SESSION_FLAGS_CHARGED_HIGH ?
-				      session->high_address :
-				      session->low_address);
+	nat_host_lost_session(session->flags & NAT_SESSION_FLAGS_CHARGED_HIGH
+				      ? session->high_address
+				      : session->low_address);
 	if (session->state & NAT_SESSION_STATE_ESTABLISHED)
 		nat_left_established(session);
 	for (__u32 end = NAT_LOW; end <= NAT_HIGH; end++) {
@@ -228,7 +236,7 @@ __noinline int nat_close(struct nat_session *session)
 
 /* What a bucket offers to a new session; slots are SLOTS where there is none. */
 struct nat_offer {
-	__u32 free;	 /* a slot that is free or dead */
+	__u32 free;	  /* a slot that is free or dead */
 	__u32 unanswered; /* the unanswered session that would die first */
 	__u32 unanswered_until_tick;
 	__u32 live_count;
@@ -300,7 +308,8 @@ static __always_inline void nat_empty_slot(struct nat_session_bucket *bucket,
  * Returns its bucket's number (0, 1) times SLOTS + slot, or -1 when there is no room.
  */
 static __always_inline int nat_place(struct nat_run *run, const struct nat_session *session,
-				struct nat_session_bucket *first, struct nat_session_bucket *second)
+				     struct nat_session_bucket *first,
+				     struct nat_session_bucket *second)
 {
 	struct nat_offer one = nat_offer_of(first, run->tick);
 	__u16 tag = nat_tag(run->hash);
@@ -322,8 +331,8 @@ static __always_inline int nat_place(struct nat_run *run, const struct nat_sessi
 	if (one.unanswered >= SLOTS && two.unanswered >= SLOTS)
 		return -1;
 	nat_count(NAT_COUNTER_SESSIONS_EVICTED);
-	if (one.unanswered < SLOTS && (two.unanswered >= SLOTS || one.unanswered_until_tick <=
-								  two.unanswered_until_tick)) {
+	if (one.unanswered < SLOTS &&
+	    (two.unanswered >= SLOTS || one.unanswered_until_tick <= two.unanswered_until_tick)) {
 		nat_fill_slot(first, one.unanswered, tag, session);
 		return one.unanswered;
 	}
@@ -337,7 +346,7 @@ static __always_inline int nat_place(struct nat_run *run, const struct nat_sessi
  * meanwhile, which is left as it is; or the negative reason why it is not there.
  */
 __noinline int nat_insert(struct nat_run *run, const struct nat_session *session,
-				 const struct nat_session *stale)
+			  const struct nat_session *stale)
 {
 	NAT_REQUIRE(run && session);
 	NAT_REQUIRE_SETTINGS;

@@ -7,7 +7,7 @@
 #include "gateway/nat-sessions.h"
 
 /* Time in units of 2^22 ns; the whole of a table takes 2^14 of them, 69 s. */
-#define SWEEP_TIME_SHIFT 22
+#define SWEEP_TIME_SHIFT  22
 #define SWEEP_ROUND_SHIFT 14
 
 struct nat_sweep {

@@ -3,7 +3,7 @@
 
 #include "gateway/nat-sessions.h"
 
-#define TCP_WINDOW_MAX (1 << 26)
+#define TCP_WINDOW_MAX	  (1 << 26)
 #define TCP_FIN_AHEAD_MAX 65536
 /* The mapping is told of every eighth tick only, and lives that much longer. */
 #define NAT_REFRESH_SHIFT 3
@@ -33,14 +33,14 @@ static __always_inline enum time_class nat_time_class(const struct nat_session *
 	case IPPROTO_TCP:
 		if (nat_is_closing(session))
 			return TIME_CLASS_CLOSING;
-		return session->state & NAT_SESSION_STATE_ESTABLISHED ? TIME_CLASS_ESTABLISHED :
-									TIME_CLASS_OPENING;
+		return session->state & NAT_SESSION_STATE_ESTABLISHED ? TIME_CLASS_ESTABLISHED
+								      : TIME_CLASS_OPENING;
 	case IPPROTO_UDP: {
 		__u32 responder = !nat_initiator(session);
 
-		return nat_is_translated(session, responder) && !nat_is_seen(session, responder) ?
-			       TIME_CLASS_UDP_UNANSWERED :
-			       TIME_CLASS_UDP;
+		return nat_is_translated(session, responder) && !nat_is_seen(session, responder)
+			       ? TIME_CLASS_UDP_UNANSWERED
+			       : TIME_CLASS_UDP;
 	}
 	case IPPROTO_ICMP:
 		return TIME_CLASS_ICMP;
@@ -186,12 +186,11 @@ static __always_inline int tcp_take_other(const struct nat_packet *packet,
 		return 0;
 	}
 	is_fin = (packet->tcp_flags & TCP_FLAG_FIN) && tcp_is_fin_valid(packet, session, end);
-	if (packet->fragment == FRAGMENT_PART_WHOLE &&
-	    (!was_seen || tcp_ahead(behind, *tcp_end(session, end)) > 0))
+	if (!was_seen || (packet->fragment == FRAGMENT_PART_WHOLE &&
+			  tcp_ahead(behind, *tcp_end(session, end)) > 0))
 		*tcp_end(session, end) = behind;
 	if ((packet->tcp_flags & TCP_FLAG_ACK) &&
-	    (!was_seen ||
-	     tcp_ahead(packet->acknowledgement, *tcp_acknowledged(session, end)) > 0))
+	    (!was_seen || tcp_ahead(packet->acknowledgement, *tcp_acknowledged(session, end)) > 0))
 		*tcp_acknowledged(session, end) = packet->acknowledgement;
 	if (is_fin) {
 		nat_set_bits(session, STATE_BIT(NAT_SESSION_STATE_FIN_LOW, end));
@@ -227,8 +226,8 @@ static __always_inline void nat_raise(__u32 *tick, __u32 to)
 }
 
 /* A permission lives as long as the mapping that it belongs to. */
-__noinline int nat_refresh_permission(struct nat_run *run, struct nat_session *session,
-					     __u32 end, __u32 until)
+__noinline int nat_refresh_permission(struct nat_run *run, struct nat_session *session, __u32 end,
+				      __u32 until)
 {
 	NAT_REQUIRE(run && session);
 	__be32 inside = end ? session->high_address : session->low_address;
@@ -252,16 +251,20 @@ static __always_inline void nat_refresh_mapping(struct nat_run *run, struct nat_
 {
 	const struct nat_settings *settings = nat_get_settings();
 	struct nat_mapping *mapping = nat_mapping_of(session, end);
-	__u32 network = session->network;
+	__u32 external = end ? session->high_external : session->low_external;
+	__u32 network = session->network, filtering;
 
-	if (!mapping || !settings)
+	if (!settings || !nat_is_translated(session, end))
 		return;
-	if (session->state & NAT_SESSION_STATE_ESTABLISHED)
+	if (mapping && session->state & NAT_SESSION_STATE_ESTABLISHED)
 		nat_raise(&mapping->established_until_tick, until);
-	else
+	else if (mapping)
 		nat_raise(&mapping->until_tick, until);
-	if (network < NAT_LIMITS_NETWORKS &&
-	    settings->networks[network].filtering == NAT_FILTERING_ADDRESS_DEPENDENT)
+	external &= NAT_LIMITS_EXTERNALS - 1;
+	filtering = settings->externals[external].one_to_one
+			    ? settings->externals[external].filtering
+			    : settings->networks[network & (NAT_LIMITS_NETWORKS - 1)].filtering;
+	if (filtering == NAT_FILTERING_ADDRESS_DEPENDENT)
 		nat_refresh_permission(run, session, end, until);
 }
 
@@ -269,8 +272,8 @@ static __always_inline void nat_refresh_mapping(struct nat_run *run, struct nat_
  * Sets the session's time, and where that is due those of its mappings. `before` is the class of
  * time before this packet.
  */
-static __always_inline int nat_refresh(struct nat_run *run, struct nat_session *session, __u32 sender,
-				  enum time_class before)
+static __always_inline int nat_refresh(struct nat_run *run, struct nat_session *session,
+				       __u32 sender, enum time_class before)
 {
 	NAT_REQUIRE_SETTINGS;
 	enum time_class class = nat_time_class(session);
@@ -292,7 +295,7 @@ static __always_inline int nat_refresh(struct nat_run *run, struct nat_session *
 
 /* Brings a session up to date with a packet from one of its ends. */
 __noinline int nat_track(struct nat_run *run, struct nat_session *session, __u32 sender,
-				enum time_class before)
+			 enum time_class before)
 {
 	NAT_REQUIRE(run && session);
 	__u32 seen = (__u32)(NAT_SESSION_FLAGS_LOW_SEEN << (sender & 1)) << NAT_WORD_FLAGS;
@@ -309,8 +312,8 @@ __noinline int nat_track(struct nat_run *run, struct nat_session *session, __u32
 		return 0;
 	if (!nat_is_seen(session, sender)) {
 		/* Its first answer: the mapping need not count the session any more. */
-		mapping = nat_is_unanswered_by(session, sender) ? nat_mapping_of(session, sender) :
-								  NULL;
+		mapping = nat_is_unanswered_by(session, sender) ? nat_mapping_of(session, sender)
+								: NULL;
 		if (nat_set_bits(session, seen) && mapping)
 			nat_decrement(&mapping->unanswered_count);
 	}

@@ -73,7 +73,8 @@ __noinline int nat_is_gateway(__be32 address)
 }
 
 /* Whether the sender's mapping is missing and cannot be made. */
-__noinline int nat_lacks_port(struct __sk_buff *skb, struct nat_run *run, const struct nat_host *host)
+__noinline int nat_lacks_port(struct __sk_buff *skb, struct nat_run *run,
+			      const struct nat_host *host)
 {
 	NAT_REQUIRE(run);
 	NAT_REQUIRE_SETTINGS;
@@ -143,7 +144,8 @@ __noinline int nat_tell_kind(struct __sk_buff *skb, struct nat_run *run)
 	if (packet->fragment == FRAGMENT_PART_LATER || bpf_ntohl(packet->destination) >> 28 >= 14)
 		return NAT_GO_ON;
 	if (packet->icmp == ICMP_GROUP_ERROR) {
-		if (nat_read_quote(skb, run, &quote) == 0 && !quote.is_later_fragment &&
+		if (packet->icmp_type != ICMP_REDIRECT && nat_read_quote(skb, run, &quote) == 0 &&
+		    !quote.is_later_fragment &&
 		    nat_quoted_session(run, &quote, quote.source, quote.source_port,
 				       quote.destination, quote.destination_port, &sender))
 			nat_set_mark(skb, PACKET_KIND_RELATED);
@@ -266,8 +268,9 @@ int nat_inside_egress(struct __sk_buff *skb)
 		return nat_hairpin_egress(skb, run);
 	if (run->packet.fragment == FRAGMENT_PART_LATER || run->packet.icmp == ICMP_GROUP_ERROR)
 		return NAT_GO_ON;
-	sender = nat_make_key(&key, run->packet.protocol, run->packet.source, run->packet.source_port,
-			      run->packet.destination, run->packet.destination_port);
+	sender = nat_make_key(&key, run->packet.protocol, run->packet.source,
+			      run->packet.source_port, run->packet.destination,
+			      run->packet.destination_port);
 	session = nat_look_up(run, &key);
 	if (session && !nat_is_over(run, session, sender)) {
 		nat_confirm(run, session, sender);

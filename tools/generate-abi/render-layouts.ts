@@ -19,8 +19,16 @@ export function renderLayouts(types: ExportedTypes): string {
       ? usesStructs
         ? "import type { StructLayout } from './layout.ts';\n\n"
         : ''
-      : `import { ${[...names, 'type StructLayout'].join(', ')} } from './layout.ts';\n\n`;
+      : `import { ${importedNames(names)} } from './layout.ts';\n\n`;
   return `${header}${importLine}${source}`;
+}
+
+/** As the formatter wants them: by name, without regard to case. */
+function importedNames(names: readonly string[]): string {
+  const all = [...names, 'StructLayout'].sort((a, b) =>
+    a.toLowerCase() < b.toLowerCase() ? -1 : 1,
+  );
+  return all.map((name) => (name === 'StructLayout' ? `type ${name}` : name)).join(', ');
 }
 
 function byName([a]: [string, unknown], [b]: [string, unknown]): number {

@@ -1,5 +1,6 @@
 /** The Debian packages: which of them what purpose needs, and installing those that are missing. */
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { lastLines, runCommand, SetUpError, wasMissing } from './command.mjs';
 
@@ -25,6 +26,7 @@ export const debianPackages = {
   busybox: ['run', 'test'],
   clang: ['run', 'test', 'check'],
   'clang-format': ['test', 'check'],
+  coturn: ['test'],
   'dropbear-bin': ['test'],
   e2fsprogs: ['test'],
   ethtool: ['run', 'test'],
@@ -44,10 +46,19 @@ export const debianPackages = {
   procps: ['test'],
   'qemu-system-x86': ['test'],
   tcpdump: ['test'],
+  traceroute: ['test'],
   tshark: ['test'],
   udhcpc: ['run', 'test'],
   'util-linux': ['run', 'test'],
 };
+
+/**
+ * Packages of which we want the programs only, and the service that they would start for the whole
+ * machine, now and at each boot. systemd(1) starts no unit that is a link to /dev/null.
+ *
+ * @type {Readonly<Record<string, string>>}
+ */
+const unwantedServices = { coturn: 'coturn.service' };
 
 /** @param {Purpose} purpose */
 export function packagesFor(purpose) {
@@ -59,8 +70,13 @@ export function packagesFor(purpose) {
  * dpkg-query and nothing else.
  *
  * @param {Purpose} purpose
- * @param {{ userId: number, say: (line: string) => void, journalFolder?: string }} options
- * `journalFolder` is where dpkg keeps what it has not finished
+ * @param {{
+ *   userId: number,
+ *   say: (line: string) => void,
+ *   journalFolder?: string,
+ *   unitFolder?: string,
+ * }} options `journalFolder` is where dpkg keeps what it has not finished, `unitFolder` where the
+ *   administrator's word about services stands
  * @throws {SetUpError} when a package stays missing
  */
 export async function installDebianPackages(purpose, options) {
@@ -82,6 +98,7 @@ export async function installDebianPackages(purpose, options) {
     );
   }
   options.say(`Installing Debian packages: ${missing.join(' ')}`);
+  maskServices(missing, options);
   const apt = await install(missing, options);
   const stillMissing = missingAmong(wanted, (await queryInstalled(wanted)).stdout);
   if (stillMissing.length > 0) {
@@ -110,6 +127,27 @@ function queryInstalled(names) {
 function missingAmong(wanted, queried) {
   const lines = new Set(queried.split('\n'));
   return wanted.filter((name) => !lines.has(`${name} installed`));
+}
+
+/**
+ * A package that is there already keeps its service: somebody may want it.
+ *
+ * @param {readonly string[]} missing
+ * @param {{ say: (line: string) => void, unitFolder?: string }} options
+ */
+function maskServices(missing, { say, unitFolder = '/etc/systemd/system' }) {
+  for (const name of missing) {
+    const unit = unwantedServices[name];
+    if (unit === undefined) continue;
+    try {
+      mkdirSync(unitFolder, { recursive: true });
+      symlinkSync('/dev/null', join(unitFolder, unit));
+      say(`Keeping the service of ${name} off; to have it: systemctl unmask ${unit}`);
+    } catch (cause) {
+      // The administrator has said something about it already.
+      if (/** @type {NodeJS.ErrnoException} */ (cause).code !== 'EEXIST') throw cause;
+    }
+  }
 }
 
 /**

@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,6 +34,7 @@ for name in "$@"; do case $name in [a-z]*) : > "$SYSTEM/installed/$name";; esac;
 async function fakeSystem(context: TestContext, programs: Record<string, string> = {}) {
   const folder = await mkdtemp(join(tmpdir(), 'gatehouse-apt-'));
   const journalFolder = join(folder, 'updates');
+  const unitFolder = join(folder, 'units');
   for (const name of ['bin', 'installed', 'updates']) mkdirSync(join(folder, name));
   const log = join(folder, 'log');
   writeFileSync(log, '');
@@ -47,7 +57,9 @@ async function fakeSystem(context: TestContext, programs: Record<string, string>
   return {
     said,
     journalFolder,
-    setUp: (userId = 0) => installDebianPackages('check', { userId, say, journalFolder }),
+    unitFolder,
+    setUp: (userId = 0, purpose: 'check' | 'test' = 'check') =>
+      installDebianPackages(purpose, { userId, say, journalFolder, unitFolder }),
     install(names: readonly string[]) {
       for (const name of names) writeFileSync(join(folder, 'installed', name), '');
     },
@@ -138,6 +150,37 @@ ${install}`,
   await system.setUp();
   assert.ok(system.said.includes('Waiting for another apt on this machine to finish'));
   assert.ok(!system.calls().includes('apt-get update'));
+});
+
+test('the service that a package brings along is kept from starting', async (context) => {
+  const system = await fakeSystem(context, {
+    'apt-get': `[ -L "$SYSTEM/units/coturn.service" ] && : > "$SYSTEM/masked-before"${install}`,
+  });
+  system.install(packagesFor('test').filter((name) => name !== 'coturn'));
+  await system.setUp(0, 'test');
+  const unit = join(system.unitFolder, 'coturn.service');
+  assert.equal(readlinkSync(unit), '/dev/null');
+  assert.ok(existsSync(join(system.unitFolder, '../masked-before')));
+  assert.match(system.said.join('\n'), /systemctl unmask coturn\.service/);
+});
+
+test('what the administrator has said about such a service stays', async (context) => {
+  const system = await fakeSystem(context);
+  mkdirSync(system.unitFolder);
+  symlinkSync('/lib/systemd/system/coturn.service', join(system.unitFolder, 'coturn.service'));
+  await system.setUp(0, 'test');
+  const unit = join(system.unitFolder, 'coturn.service');
+  assert.equal(readlinkSync(unit), '/lib/systemd/system/coturn.service');
+});
+
+test('the service of a package that is installed already is not touched', async (context) => {
+  const system = await fakeSystem(context);
+  const [missing, ...present] = packagesFor('test').filter((name) => name !== 'coturn');
+  assert.ok(missing);
+  system.install([...present, 'coturn']);
+  mkdirSync(system.unitFolder);
+  await system.setUp(0, 'test');
+  assert.deepEqual(readdirSync(system.unitFolder), []);
 });
 
 test('without root the exact command is named and nothing is called', async (context) => {
