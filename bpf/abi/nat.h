@@ -154,8 +154,8 @@ struct nat_session {
 	__be16 high_external_port;
 	__u8 low_external; /* index into the settings' externals */
 	__u8 high_external;
-	__u8 killed; /* written by user space: the session is over */
-	__u8 padding;
+	__u8 killed;	  /* written by user space: the session is over */
+	__u8 refreshed;	  /* (until_tick >> 3) when its mappings were last refreshed */
 	__u32 until_tick; /* over when it is not greater than now */
 	__u32 created_tick;
 	/* TCP: the byte behind the last one sent, and the last acknowledgement. */

@@ -3,18 +3,16 @@
 
 #include "gateway/nat-maps.h"
 
-static __always_inline struct nat_host *nat_host_of(__be32 address, int *is_full)
+/* NULL only when the map cannot be written. */
+static __always_inline struct nat_host *nat_host_of(__be32 address)
 {
 	struct nat_host *host = bpf_map_lookup_elem(&nat_hosts, &address);
 	struct nat_host none = {};
 
-	*is_full = 0;
 	if (host)
 		return host;
 	bpf_map_update_elem(&nat_hosts, &address, &none, BPF_NOEXIST);
-	host = bpf_map_lookup_elem(&nat_hosts, &address);
-	*is_full = !host;
-	return host;
+	return bpf_map_lookup_elem(&nat_hosts, &address);
 }
 
 /* Counts never go below zero, whatever two CPUs do at once. */
@@ -24,28 +22,18 @@ static __always_inline void nat_decrement(__u32 *count)
 		__sync_fetch_and_add(count, 1);
 }
 
-static __always_inline void nat_forget_idle_host(const struct nat_host *host, __be32 address)
-{
-	if (host->sessions == 0 && host->mappings == 0)
-		bpf_map_delete_elem(&nat_hosts, &address);
-}
-
 static __always_inline void nat_host_lost_session(__be32 address)
 {
 	struct nat_host *host = bpf_map_lookup_elem(&nat_hosts, &address);
 
-	if (!host)
-		return;
-	nat_decrement(&host->sessions);
-	nat_forget_idle_host(host, address);
+	if (host)
+		nat_decrement(&host->sessions);
 }
 
 static __always_inline void nat_host_lost_mapping(__be32 address)
 {
 	struct nat_host *host = bpf_map_lookup_elem(&nat_hosts, &address);
 
-	if (!host)
-		return;
-	nat_decrement(&host->mappings);
-	nat_forget_idle_host(host, address);
+	if (host)
+		nat_decrement(&host->mappings);
 }

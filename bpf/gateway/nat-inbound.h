@@ -23,10 +23,13 @@ struct nat_target {
 static __always_inline int nat_is_over(const struct nat_run *run, const struct nat_session *session,
 				       __u32 sender)
 {
+	int is_opener = nat_initiator(session) == sender;
+
+	/* The other end's SYN might be forged, at least when it comes from outside. */
 	if (run->packet.protocol == IPPROTO_TCP && nat_is_opening_syn(&run->packet) &&
-	    nat_is_closing(session))
+	    nat_is_closing(session) && (is_opener || run->hook != NAT_HOOK_WAN_INGRESS))
 		return 1;
-	return !(session->state & NAT_SESSION_STATE_CONFIRMED) && nat_initiator(session) != sender;
+	return !(session->state & NAT_SESSION_STATE_CONFIRMED) && !is_opener;
 }
 
 /* Sources that nobody on the internet can have. */
@@ -135,17 +138,22 @@ __noinline int nat_take_stranger(struct __sk_buff *skb, struct nat_run *run,
 {
 	NAT_REQUIRE(run && target);
 	enum packet_kind kind = target->is_static ? PACKET_KIND_PORT_FORWARD : PACKET_KIND_MAPPED;
+	struct nat_session *stale;
 	__u32 sender;
 
 	if (run->hook == NAT_HOOK_WAN_INGRESS && nat_is_martian(run))
 		return nat_drop(NAT_COUNTER_DROPPED_MARTIAN);
+	/* The gateway's own pings use identifiers that hosts use, too. */
+	if (run->packet.icmp == ICMP_GROUP_REPLY)
+		return NAT_GO_ON;
 	if (run->packet.protocol == IPPROTO_TCP && !nat_is_opening_syn(&run->packet))
 		return nat_drop(NAT_COUNTER_DROPPED_STRAY);
 	if (!nat_is_let_in(run, target))
 		return nat_drop(NAT_COUNTER_DROPPED_FILTERED);
-	/* An answer to a query opens nothing. */
-	if (run->packet.icmp != ICMP_GROUP_REPLY)
-		nat_open_inbound(run, target, nat_look_up_inbound(run, target, &sender));
+	stale = nat_look_up_inbound(run, target, &sender);
+	/* Another CPU may have made it meanwhile. */
+	if (!stale || nat_is_over(run, stale, sender))
+		nat_open_inbound(run, target, stale);
 	return nat_deliver(skb, run, target, kind);
 }
 
@@ -240,7 +248,7 @@ __noinline int nat_error_in(struct __sk_buff *skb, struct nat_run *run, __u32 ex
 		if (!nat_is_address_only(quote.protocol))
 			return NAT_GO_ON;
 		target.address = nat_alias_of(run, quote.protocol, quote.source, quote.destination);
-		if (!target.address)
+		if (!target.address || target.address == quote.source)
 			return NAT_GO_ON;
 	} else if (nat_find_target(run, external, quote.class, quote.source_port, &target) != 0) {
 		return NAT_GO_ON;
@@ -250,7 +258,8 @@ __noinline int nat_error_in(struct __sk_buff *skb, struct nat_run *run, __u32 ex
 	remote_port = quote.class == NAT_CLASS_ICMP ? target.port : quote.destination_port;
 	if (!nat_quoted_session(run, &quote, target.address, target.port, quote.destination,
 				remote_port, &end))
-		return nat_drop(NAT_COUNTER_DROPPED_ICMP_UNKNOWN);
+		return quote.class == NAT_CLASS_ICMP ? NAT_GO_ON
+						     : nat_drop(NAT_COUNTER_DROPPED_ICMP_UNKNOWN);
 	inside.address = target.address;
 	inside.port = target.port;
 	if (nat_raise_mtu(skb, run) != 0 || nat_rewrite_quote(skb, run, &quote, 1, &inside) != 0)
@@ -271,7 +280,8 @@ __noinline int nat_address_only_in(struct __sk_buff *skb, struct nat_run *run)
 		return NAT_GO_ON;
 	target.address = nat_alias_of(run, run->packet.protocol, run->packet.destination,
 				      run->packet.source);
-	if (!target.address)
+	/* None, or the gateway's own. */
+	if (!target.address || target.address == run->packet.destination)
 		return NAT_GO_ON;
 	sender = nat_make_key(&key, run->packet.protocol, run->packet.source, 0, target.address, 0);
 	session = nat_look_up(run, &key);
@@ -310,6 +320,8 @@ static __always_inline int nat_destination_side(struct __sk_buff *skb, struct na
 {
 	int verdict;
 
+	if (run->hook == NAT_HOOK_INSIDE_INGRESS && nat_network_of(run->packet.source) < 0)
+		return nat_drop(NAT_COUNTER_DROPPED_MARTIAN);
 	if (run->packet.fragment == FRAGMENT_PART_LATER)
 		return nat_later_fragment_in(skb, run);
 	verdict = nat_translate_destination(skb, run, external);

@@ -12,7 +12,8 @@ struct nat_endpoint {
 	__be32 address;
 	__be16 port;
 	__u8 class;
-	__u8 network; /* index into the settings */
+	__u8 network;  /* index into the settings */
+	__u32 attempt; /* which search for a port: nat_port_range_of */
 };
 
 static __always_inline __u32 nat_mapping_element(__u32 external, __u32 class, __be16 port)
@@ -160,6 +161,9 @@ struct nat_port_search {
 	__u32 found; /* a port plus 1, claimed; 0: none */
 };
 
+/* Of one search: what a packet may cost. The next one goes on behind. */
+#define NAT_CANDIDATES_MAX 4096
+
 static long nat_try_port(__u32 unused, void *context)
 {
 	struct nat_port_search *search = context;
@@ -168,7 +172,7 @@ static long nat_try_port(__u32 unused, void *context)
 	__u32 port;
 
 	(void)unused;
-	if (search->next >= search->count)
+	if (search->next >= search->count || search->next >= NAT_CANDIDATES_MAX)
 		return 1;
 	search->next += 1;
 	if (number >= search->count)
@@ -204,6 +208,9 @@ static __always_inline int nat_is_own_port(struct __sk_buff *skb, struct nat_run
 
 	if (run->packet.class == NAT_CLASS_ICMP)
 		return 0;
+	/* A DHCP client has no socket bound most of the time. */
+	if (run->packet.class == NAT_CLASS_UDP && (port == bpf_htons(67) || port == bpf_htons(68)))
+		return 1;
 	if (run->packet.class == NAT_CLASS_TCP)
 		found = bpf_skc_lookup_tcp(skb, asked, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
 	else
@@ -221,27 +228,36 @@ struct nat_port_range {
 	__u32 search; /* index into nat_work's exhausted_until_tick */
 };
 
-/* RFC 4787 REQ-3a (the range is kept) and REQ-4 (parity). */
+/* One candidate range after the other: attempts 0 to 3, for privileged ports; others have two. */
+#define NAT_ATTEMPTS 4
+
+/*
+ * RFC 4787 REQ-3a and REQ-4, as long as they can be had: the range and the parity of the internal
+ * port; then the other parity; then, for privileged ports, the pool in the same order. `search` is
+ * an index into nat_work. An empty range (last < first) means that there is no such attempt.
+ */
 static __always_inline struct nat_port_range nat_port_range_of(const struct nat_settings *settings,
 							       const struct nat_endpoint *endpoint,
 							       __u32 external)
 {
-	__u32 port = bpf_ntohs(endpoint->port);
 	struct nat_port_range range = { .first = 0, .last = PORTS - 1, .step = 1 };
+	__u32 port = bpf_ntohs(endpoint->port);
+	int is_in_pool = port > PORT_PRIVILEGED_LAST || endpoint->attempt >= 2;
+	__u32 parity = (port ^ endpoint->attempt) & 1;
 
 	range.search = (external * NAT_LIMITS_PROTOCOL_CLASSES + endpoint->class) * 4;
-	if (endpoint->class == NAT_CLASS_ICMP)
+	if (endpoint->class == NAT_CLASS_ICMP) {
+		if (endpoint->attempt > 0)
+			range.first = PORTS;
 		return range;
-	range.step = 2;
-	if (port <= PORT_PRIVILEGED_LAST) {
-		range.first = 1;
-		range.last = PORT_PRIVILEGED_LAST;
-	} else {
-		range.first = settings->pool_first;
-		range.last = settings->pool_last;
-		range.search += 2;
 	}
-	range.search += port & 1;
+	range.step = 2;
+	range.first = is_in_pool ? settings->pool_first : 1;
+	range.last = is_in_pool ? settings->pool_last : PORT_PRIVILEGED_LAST;
+	if (port > PORT_PRIVILEGED_LAST && endpoint->attempt >= 2)
+		range.first = PORTS;
+	range.first += (range.first ^ parity) & 1;
+	range.search += (is_in_pool ? 2 : 0) + parity;
 	return range;
 }
 
@@ -253,7 +269,7 @@ static __always_inline int nat_search_rests(__u32 search, __u32 tick)
 	return work && work->exhausted_until_tick[search & (NAT_SEARCHES - 1)] > tick;
 }
 
-/* Whether the internal port is free outside, too, and may be kept. */
+/* Whether the internal port is free outside, too, and may be kept. Asks for attempt 0. */
 __noinline int nat_may_keep_port(struct __sk_buff *skb, struct nat_run *run,
 				 const struct nat_endpoint *endpoint, __u32 external)
 {
@@ -274,8 +290,8 @@ __noinline int nat_may_keep_port(struct __sk_buff *skb, struct nat_run *run,
 }
 
 /*
- * Looks at every port of the range once, at some nanoseconds each, and claims the first free one.
- * Returns its element plus 1, or 0 when none is free; then it rests until the next tick.
+ * Looks for a free port in one range, and claims it. Returns its element plus 1, or 0 when none of
+ * those that it looked at is free; then it rests until the next tick.
  */
 __noinline __u32 nat_search_port(struct __sk_buff *skb, struct nat_run *run,
 				 const struct nat_endpoint *endpoint, __u32 external, __u64 hash)
@@ -290,22 +306,20 @@ __noinline __u32 nat_search_port(struct __sk_buff *skb, struct nat_run *run,
 	if (!settings || !work)
 		return 0;
 	range = nat_port_range_of(settings, endpoint, external);
-	if (nat_search_rests(range.search, run->tick))
+	if (range.last < range.first || nat_search_rests(range.search, run->tick))
 		return 0;
+	range.search &= NAT_SEARCHES - 1;
 	search.base = (external * NAT_LIMITS_PROTOCOL_CLASSES + endpoint->class) * PORTS;
 	search.step = range.step;
 	search.first = range.first;
-	if (range.step == 2)
-		search.first += (range.first ^ bpf_ntohs(endpoint->port)) & 1;
-	if (range.last < search.first)
-		return 0;
-	search.count = (range.last - search.first) / range.step + 1;
-	search.start = (__u32)(hash >> 10) % search.count;
+	search.count = (range.last - range.first) / range.step + 1;
+	search.start =
+		((__u32)(hash >> 10) % search.count + work->skipped[range.search]) % search.count;
 	for (int try = 0; try <= NAT_LIMITS_OWN_PORT_TRIES; try++) {
 		struct nat_mapping *mapping;
 
 		search.found = 0;
-		bpf_loop(PORTS, nat_try_port, &search, 0);
+		bpf_loop(NAT_CANDIDATES_MAX, nat_try_port, &search, 0);
 		if (!search.found)
 			break;
 		mapping = nat_mapping_at(search.base + ((search.found - 1) & 0xffff));
@@ -317,13 +331,14 @@ __noinline __u32 nat_search_port(struct __sk_buff *skb, struct nat_run *run,
 		if (nat_claim_mapping(mapping, run->tick))
 			return search.base + search.found;
 	}
-	work->exhausted_until_tick[range.search & (NAT_SEARCHES - 1)] = run->tick + 1;
+	work->exhausted_until_tick[range.search] = run->tick + 1;
+	work->skipped[range.search] += NAT_CANDIDATES_MAX;
 	return 0;
 }
 
 /* Chooses and claims an external port. Returns its element plus 1, or 0 when none is free. */
 static __always_inline __u32 nat_claim_port(struct __sk_buff *skb, struct nat_run *run,
-					    const struct nat_endpoint *endpoint, __u32 external,
+					    struct nat_endpoint *endpoint, __u32 external,
 					    __u64 hash)
 {
 	__u32 own = nat_mapping_element(external, endpoint->class, endpoint->port);
@@ -332,7 +347,15 @@ static __always_inline __u32 nat_claim_port(struct __sk_buff *skb, struct nat_ru
 	if (nat_may_keep_port(skb, run, endpoint, external) && mapping &&
 	    nat_claim_mapping(mapping, run->tick))
 		return own + 1;
-	return nat_search_port(skb, run, endpoint, external, hash);
+	for (__u32 attempt = 0; attempt < NAT_ATTEMPTS; attempt++) {
+		__u32 reference;
+
+		endpoint->attempt = attempt;
+		reference = nat_search_port(skb, run, endpoint, external, hash);
+		if (reference)
+			return reference;
+	}
+	return 0;
 }
 
 static __always_inline void nat_write_mapping(struct nat_mapping *mapping,
@@ -353,7 +376,7 @@ static __always_inline void nat_write_mapping(struct nat_mapping *mapping,
 
 /* A negative reason why there is none, else the element plus 1. Holds the bucket's lock. */
 static __always_inline int nat_add_mapping(struct __sk_buff *skb, struct nat_run *run,
-					   const struct nat_endpoint *endpoint,
+					   struct nat_endpoint *endpoint,
 					   struct nat_mapping_bucket *bucket, __u32 external,
 					   __u64 hash)
 {
@@ -362,14 +385,13 @@ static __always_inline int nat_add_mapping(struct __sk_buff *skb, struct nat_run
 	struct nat_mapping *mapping;
 	struct nat_host *host;
 	__u32 reference;
-	int is_full;
 
 	for (int index = 0; index < NAT_LIMITS_REFERENCES_PER_BUCKET; index++)
 		if (nat_reference_is_free(bucket->references[index], run->tick))
 			place = index;
 	if (place >= NAT_LIMITS_REFERENCES_PER_BUCKET)
 		return -NAT_COUNTER_DROPPED_TABLE_FULL;
-	host = nat_host_of(endpoint->address, &is_full);
+	host = nat_host_of(endpoint->address);
 	if (!host)
 		return -NAT_COUNTER_DROPPED_HOSTS_FULL;
 	if (host->mappings >= settings->mappings_per_host)
@@ -392,7 +414,7 @@ static __always_inline int nat_add_mapping(struct __sk_buff *skb, struct nat_run
  * external address. Returns its element plus 1, or the negative reason why there is none.
  */
 __noinline int nat_open_mapping(struct __sk_buff *skb, struct nat_run *run,
-				const struct nat_endpoint *endpoint, __u32 external)
+				struct nat_endpoint *endpoint, __u32 external)
 {
 	NAT_REQUIRE(run && endpoint);
 	NAT_REQUIRE_SETTINGS;

@@ -56,11 +56,11 @@ struct {
 } nat_sessions SEC(".maps");
 
 /*
- * Owner: the programs. One entry an inside host with sessions or mappings. When it is full, hosts
- * that are not in it open nothing (dropped-hosts-full).
+ * Owner: the programs. One entry an inside host with sessions or mappings. When it is full, the host
+ * that opened and closed nothing for longest is forgotten, and has its quotas anew.
  */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, __be32);
 	__type(value, struct nat_host);
@@ -100,6 +100,8 @@ struct nat_work {
 	__u32 mapping_cursor;
 	/* A search for a port that failed is not repeated until this tick. */
 	__u32 exhausted_until_tick[NAT_SEARCHES];
+	/* How far it has come: it looks at a part of its ports each time. */
+	__u32 skipped[NAT_SEARCHES];
 };
 
 /* Owner: the programs, which share it between CPUs. */

@@ -19,7 +19,7 @@ struct nat_opening {
 	__u8 flags;
 	__u8 from_external;
 	__u8 to_external;
-	__u8 padding;
+	__u8 is_answer; /* a SYN with ACK: somebody outside has asked first */
 	__be16 from_external_port;
 	__be16 to_external_port;
 };
@@ -67,6 +67,14 @@ static __always_inline void nat_count_unanswered(struct nat_session *session, __
 		__sync_fetch_and_add(&mapping->unanswered_count, 1);
 }
 
+static __always_inline void nat_uncount_unanswered(struct nat_session *session, __u32 end)
+{
+	struct nat_mapping *mapping = nat_mapping_of(session, end);
+
+	if (mapping)
+		nat_decrement(&mapping->unanswered_count);
+}
+
 /*
  * Puts a new session into the table; nat_take_first has to follow. Returns 0, or the negative
  * reason why there is none. `stale`: what its key named before, if that is over.
@@ -78,32 +86,38 @@ __noinline int nat_add_session(struct nat_run *run, const struct nat_opening *op
 	__be32 charged = opening->is_to_charged ? opening->to : opening->from;
 	struct nat_scratch *scratch = nat_get_scratch();
 	struct nat_session_key key;
-	struct nat_session *added;
 	struct nat_host *host;
 	__u32 sender;
-	int is_full, result;
+	__u32 quota;
+	int result;
 
 	NAT_REQUIRE(scratch);
 	sender = nat_make_key(&key, opening->protocol, opening->from, opening->from_port,
 			      opening->to, opening->to_port);
 	run->hash = nat_key_hash(&key);
 	NAT_REQUIRE_SETTINGS;
-	host = nat_host_of(charged, &is_full);
+	host = nat_host_of(charged);
 	if (!host)
 		return -NAT_COUNTER_DROPPED_HOSTS_FULL;
-	if (host->sessions >= settings->sessions_per_host)
+	/* Strangers cannot take away what a host has for itself. */
+	quota = settings->sessions_per_host;
+	if (opening->is_to_charged || opening->is_answer)
+		quota /= 2;
+	if (host->sessions >= quota)
 		return -NAT_COUNTER_DROPPED_HOST_SESSIONS;
 	__sync_fetch_and_add(&host->sessions, 1);
 	nat_describe_session(opening, sender, run->tick, &scratch->session);
+	/* Counted before anybody else can see it, and end it. */
+	if (opening->to_external != NAT_UNTRANSLATED)
+		nat_count_unanswered(&scratch->session, !sender);
 	result = nat_insert(run, &scratch->session, stale);
 	if (result != 0) {
 		nat_host_lost_session(charged);
+		if (opening->to_external != NAT_UNTRANSLATED)
+			nat_uncount_unanswered(&scratch->session, !sender);
 		return result < 0 ? result : 0;
 	}
 	nat_count(NAT_COUNTER_SESSIONS_OPENED);
-	added = nat_look_up(run, &key);
-	if (added && nat_is_unanswered_by(added, !sender))
-		nat_count_unanswered(added, !sender);
 	return 0;
 }
 
@@ -156,7 +170,6 @@ __noinline int nat_put_entry(struct nat_run *run, struct nat_session_key *key, _
 	__builtin_memset(entry, 0, sizeof(*entry));
 	((__u64 *)entry)[0] = key->addresses;
 	((__u64 *)entry)[1] = key->ports;
-	entry->flags |= NAT_SEEN;
 	entry->created_tick = run->tick;
 	entry->until_tick = until;
 	entry->low_end = inside;

@@ -25,6 +25,26 @@ nat_external_endpoint_of(const struct nat_session *session, __u32 end)
 	return endpoint;
 }
 
+/*
+ * Whether the sender's mapping has ended, or is another's by now. It cannot while the sender opened
+ * the session: then every packet prolongs it.
+ */
+__noinline int nat_has_lost_mapping(struct nat_run *run, struct nat_session *session, __u32 sender)
+{
+	NAT_REQUIRE(run && session);
+	NAT_REQUIRE_SETTINGS;
+	__u32 external = sender ? session->high_external : session->low_external;
+	struct nat_mapping *mapping;
+
+	if (nat_initiator(session) == sender || run->packet.class == NAT_CLASS_NONE)
+		return 0;
+	mapping = nat_mapping_of(session, sender & 1);
+	if (mapping)
+		return !nat_mapping_is_live(mapping, run->tick);
+	barrier_var(external);
+	return !settings->externals[external & (NAT_LIMITS_EXTERNALS - 1)].one_to_one;
+}
+
 /* nft has let its first packet through. */
 __noinline int nat_confirm(struct nat_run *run, struct nat_session *session, __u32 sender)
 {
@@ -138,6 +158,8 @@ __noinline int nat_open_outbound(struct __sk_buff *skb, struct nat_run *run,
 		.protocol = run->packet.protocol,
 		.network = network,
 		.is_confirmed = 1,
+		.is_answer = run->packet.tcp_flags & TCP_FLAG_SYN &&
+			     run->packet.tcp_flags & TCP_FLAG_ACK,
 		.from_external = NAT_UNTRANSLATED,
 		.to_external = NAT_UNTRANSLATED,
 	};
@@ -178,7 +200,12 @@ __noinline int nat_open_routed(struct nat_run *run, const struct nat_session *st
 	if (!nat_may_open(run) || run->packet.icmp == ICMP_GROUP_REPLY)
 		return nat_drop(NAT_COUNTER_DROPPED_STRAY);
 	result = nat_open(run, &opening, stale);
-	return result < 0 ? nat_drop(-result) : NAT_GO_ON;
+	if (result >= 0)
+		return NAT_GO_ON;
+	if (!opening.is_to_charged)
+		return nat_drop(-result);
+	nat_count(NAT_COUNTER_UNANSWERED_LIMIT);
+	return NAT_GO_ON;
 }
 
 /*
@@ -206,6 +233,31 @@ __noinline int nat_claim_alias(struct nat_run *run)
 	return nat_put_entry(run, &key, run->packet.source, until);
 }
 
+/* What the gateway says by one of its outside addresses, the external ones among them. */
+static __always_inline int nat_is_local_source(const struct __sk_buff *skb,
+					       const struct nat_run *run)
+{
+	return nat_external_index(run->packet.source) >= 0 ||
+	       (nat_is_made_here(skb) && nat_network_of(run->packet.source) < 0);
+}
+
+/* The gateway's own tunnel: what comes back is its own, whoever inside spoke there before. */
+__noinline int nat_claim_own_alias(struct nat_run *run)
+{
+	NAT_REQUIRE(run);
+	NAT_REQUIRE_SETTINGS;
+	__u32 until = run->tick + settings->other_ticks + 1 + NAT_REFRESH_SLACK;
+	struct nat_session_key key;
+	struct nat_session *alias;
+
+	nat_make_key(&key, run->packet.protocol, run->packet.source, 0, run->packet.destination, 0);
+	nat_put_entry(run, &key, run->packet.source, until);
+	alias = nat_look_up(run, &key);
+	if (alias)
+		alias->low_end = run->packet.source;
+	return 0;
+}
+
 /* An error about a packet to an inside host, from it, from a router there, or from the gateway. */
 __noinline int nat_error_out(struct __sk_buff *skb, struct nat_run *run)
 {
@@ -220,8 +272,7 @@ __noinline int nat_error_out(struct __sk_buff *skb, struct nat_run *run)
 	if (nat_read_quote(skb, run, &quote) != 0)
 		return nat_drop(NAT_COUNTER_DROPPED_ICMP_BROKEN);
 	network = nat_network_of(quote.destination);
-	if (nat_external_index(run->packet.source) >= 0 &&
-	    (network < 0 || !nat_is_translating(network)))
+	if (nat_is_local_source(skb, run) && (network < 0 || !nat_is_translating(network)))
 		return NAT_GO_ON;
 	if (quote.is_later_fragment || run->packet.icmp_type == ICMP_REDIRECT)
 		return nat_drop(NAT_COUNTER_DROPPED_ICMP_UNKNOWN);
@@ -247,7 +298,7 @@ __noinline int nat_error_out(struct __sk_buff *skb, struct nat_run *run)
 	}
 	if (nat_rewrite_quote(skb, run, &quote, 0, &as) != 0)
 		return nat_drop(NAT_COUNTER_DROPPED_ICMP_BROKEN);
-	if (nat_external_index(run->packet.source) >= 0)
+	if (nat_is_local_source(skb, run))
 		return NAT_GO_ON;
 	return nat_send_as(skb, run, as.address, 0);
 }
@@ -261,14 +312,17 @@ __noinline int nat_wan_egress_slow(struct __sk_buff *skb, struct nat_run *run,
 	const struct nat_packet *packet = &run->packet;
 	int network, result;
 
-	if (nat_external_index(packet->source) >= 0) {
+	if (nat_is_local_source(skb, run)) {
 		if (packet->icmp == ICMP_GROUP_ERROR && packet->fragment != FRAGMENT_PART_LATER)
 			return nat_error_out(skb, run);
+		if (nat_is_address_only(packet->protocol) &&
+		    nat_external_index(packet->source) >= 0)
+			nat_claim_own_alias(run);
 		return NAT_GO_ON;
 	}
 	network = nat_network_of(packet->source);
 	if (network < 0)
-		return nat_is_made_here(skb) ? NAT_GO_ON : nat_drop(NAT_COUNTER_DROPPED_MARTIAN);
+		return nat_drop(NAT_COUNTER_DROPPED_MARTIAN);
 	if (!nat_is_translating(network)) {
 		if (packet->fragment == FRAGMENT_PART_LATER || packet->icmp == ICMP_GROUP_ERROR ||
 		    (session && !nat_is_over(run, session, sender)))
@@ -314,7 +368,7 @@ __noinline int nat_hairpin_egress(struct __sk_buff *skb, struct nat_run *run)
 	network = nat_network_of(run->packet.source);
 	if (!session || network < 0)
 		return nat_drop(NAT_COUNTER_DROPPED_TABLE_FULL);
-	if (!nat_is_translated(session, sender)) {
+	if (!nat_is_translated(session, sender) || nat_has_lost_mapping(run, session, sender)) {
 		result = nat_map_sender(skb, run, network, &as);
 		if (result < 0)
 			return nat_drop(-result);
@@ -333,4 +387,42 @@ __noinline int nat_hairpin_egress(struct __sk_buff *skb, struct nat_run *run)
 	}
 	nat_confirm(run, session, sender);
 	return nat_send_by(skb, run, session, sender);
+}
+
+/* What the gateway itself says to a host about a hairpinned packet shows the external endpoint. */
+__noinline int nat_own_error_to_inside(struct __sk_buff *skb, struct nat_run *run)
+{
+	NAT_REQUIRE(run);
+	struct nat_external_endpoint as;
+	struct nat_session *session;
+	struct nat_quote quote = {};
+	__u32 end;
+
+	if (nat_read_quote(skb, run, &quote) != 0 || quote.is_later_fragment)
+		return NAT_GO_ON;
+	session = nat_quoted_session(run, &quote, quote.destination, quote.destination_port,
+				     quote.source, quote.source_port, &end);
+	if (!session || !nat_is_translated(session, end))
+		return NAT_GO_ON;
+	as = nat_external_endpoint_of(session, end);
+	if (nat_rewrite_quote(skb, run, &quote, 0, &as) != 0)
+		return nat_drop(NAT_COUNTER_DROPPED_ICMP_BROKEN);
+	return NAT_GO_ON;
+}
+
+/* A reset by which nft refuses a hairpinned packet has the other host's inside address. */
+__noinline int nat_own_reset_to_inside(struct __sk_buff *skb, struct nat_run *run)
+{
+	NAT_REQUIRE(run);
+	struct nat_session *session;
+	struct nat_session_key key;
+	__u32 sender;
+
+	sender = nat_make_key(&key, run->packet.protocol, run->packet.source,
+			      run->packet.source_port, run->packet.destination,
+			      run->packet.destination_port);
+	session = nat_look_up(run, &key);
+	return session && nat_is_translated(session, sender)
+		       ? nat_send_by(skb, run, session, sender)
+		       : NAT_GO_ON;
 }

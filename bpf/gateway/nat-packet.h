@@ -13,6 +13,7 @@
 #include "gateway/nat-maps.h"
 #include "packet/siphash.h"
 
+#define VLAN_ID		   0xfff
 #define IP_MORE_FRAGMENTS  0x2000
 #define IP_OFFSET	   0x1fff
 #define IP_HEADER_BYTES	   20
@@ -253,8 +254,10 @@ static __always_inline int nat_parse(struct __sk_buff *skb, struct nat_run *run)
 	struct ethhdr *ethernet = data;
 	struct iphdr *ip;
 
-	/* A tagged frame is the business of the VLAN's own interface. */
-	if (skb->vlan_present || skb->protocol != bpf_htons(ETH_P_IP))
+	/*
+	 * A tagged frame is the business of the VLAN's own interface; VLAN 0 means only a priority.
+	 */
+	if ((skb->vlan_present && skb->vlan_tci & VLAN_ID) || skb->protocol != bpf_htons(ETH_P_IP))
 		return PARSE_RESULT_OTHER;
 	if (data + sizeof(*ethernet) + sizeof(*ip) + TCP_HEADER_BYTES > data_end) {
 		length = sizeof(*ethernet) + sizeof(*ip);

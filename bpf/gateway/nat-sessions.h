@@ -179,10 +179,28 @@ static __always_inline struct nat_mapping *nat_mapping_of(struct nat_session *se
 	return mapping;
 }
 
-/* A stranger opened the session, and this end never answered: its mapping counts such sessions. */
+/* TCP of which no handshake has been seen to its end. */
+static __always_inline int nat_is_opening(const struct nat_session *session)
+{
+	return session->protocol == IPPROTO_TCP &&
+	       !(session->state & (NAT_SESSION_STATE_ESTABLISHED | NAT_FIN | NAT_RST));
+}
+
+/* A stranger opened the session, and this end has not answered: its mapping counts those. */
 static __always_inline int nat_is_unanswered_by(const struct nat_session *session, __u32 end)
 {
-	return nat_initiator(session) != end && !nat_is_seen(session, end);
+	if (nat_initiator(session) == end)
+		return 0;
+	return session->protocol == IPPROTO_TCP ? nat_is_opening(session)
+						: !nat_is_seen(session, end);
+}
+
+/* Makes room for others when there is none. */
+static __always_inline int nat_is_evictable(const struct nat_session *session)
+{
+	if (session->flags & NAT_SESSION_FLAGS_ENTRY)
+		return 0;
+	return (session->flags & NAT_SEEN) != NAT_SEEN || nat_is_opening(session);
 }
 
 static __always_inline void nat_left_established(struct nat_session *session)
@@ -258,7 +276,7 @@ __noinline __u64 nat_survey(struct nat_session_bucket *bucket, __u32 tick)
 			continue;
 		}
 		live++;
-		if ((session->flags & NAT_SEEN) != NAT_SEEN && session->until_tick < until) {
+		if (nat_is_evictable(session) && session->until_tick < until) {
 			unanswered = index;
 			until = session->until_tick;
 		}

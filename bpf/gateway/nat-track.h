@@ -25,6 +25,14 @@ static __always_inline int nat_is_closing(const struct nat_session *session)
 	return (session->state & NAT_RST) || (session->state & NAT_FIN) == NAT_FIN;
 }
 
+/* Nobody inside opened it, so it is charged to the host that it was opened to. */
+static __always_inline int nat_is_from_outside(const struct nat_session *session)
+{
+	__u32 charged = session->flags & NAT_SESSION_FLAGS_CHARGED_HIGH ? NAT_HIGH : NAT_LOW;
+
+	return charged != nat_initiator(session);
+}
+
 static __always_inline enum time_class nat_time_class(const struct nat_session *session)
 {
 	if (!(session->state & NAT_SESSION_STATE_CONFIRMED))
@@ -35,13 +43,11 @@ static __always_inline enum time_class nat_time_class(const struct nat_session *
 			return TIME_CLASS_CLOSING;
 		return session->state & NAT_SESSION_STATE_ESTABLISHED ? TIME_CLASS_ESTABLISHED
 								      : TIME_CLASS_OPENING;
-	case IPPROTO_UDP: {
-		__u32 responder = !nat_initiator(session);
-
-		return nat_is_translated(session, responder) && !nat_is_seen(session, responder)
+	case IPPROTO_UDP:
+		return nat_is_from_outside(session) &&
+				       !nat_is_seen(session, !nat_initiator(session))
 			       ? TIME_CLASS_UDP_UNANSWERED
 			       : TIME_CLASS_UDP;
-	}
 	case IPPROTO_ICMP:
 		return TIME_CLASS_ICMP;
 	default:
@@ -132,9 +138,10 @@ static __always_inline int tcp_take_reset(const struct nat_packet *packet,
 }
 
 static __always_inline int tcp_take_syn(const struct nat_packet *packet,
-					struct nat_session *session, __u32 end)
+					struct nat_session *session, __u32 end, int is_trusted)
 {
-	if (session->state & NAT_SESSION_STATE_ESTABLISHED) {
+	if (session->state & NAT_SESSION_STATE_ESTABLISHED ||
+	    (!is_trusted && nat_is_closing(session))) {
 		nat_count(NAT_COUNTER_TCP_SYN_IGNORED);
 		return 0;
 	}
@@ -167,12 +174,15 @@ static __always_inline int tcp_is_plausible(const struct nat_packet *packet,
 static __always_inline int tcp_is_fin_valid(const struct nat_packet *packet,
 					    struct nat_session *session, __u32 end)
 {
+	/* Where the FIN itself stands: data before it may have been sent again. */
+	__u32 fin = packet->sequence + packet->sequence_length - 1;
+
 	if (!nat_is_seen(session, !end))
 		return 1;
-	if (tcp_ahead(packet->sequence, *tcp_acknowledged(session, !end)) < 0)
+	if (tcp_ahead(fin, *tcp_acknowledged(session, !end)) < 0)
 		return 0;
 	return !nat_is_seen(session, end) ||
-	       tcp_ahead(packet->sequence, *tcp_end(session, end)) <= TCP_FIN_AHEAD_MAX;
+	       tcp_ahead(fin, *tcp_end(session, end)) <= TCP_FIN_AHEAD_MAX;
 }
 
 static __always_inline int tcp_take_other(const struct nat_packet *packet,
@@ -215,7 +225,7 @@ static __always_inline int tcp_take(const struct nat_packet *packet, struct nat_
 	if (packet->tcp_flags & TCP_FLAG_RST)
 		return tcp_take_reset(packet, session, end);
 	if (packet->tcp_flags & TCP_FLAG_SYN)
-		return tcp_take_syn(packet, session, end);
+		return tcp_take_syn(packet, session, end, is_trusted);
 	return tcp_take_other(packet, session, end, is_trusted);
 }
 
@@ -268,9 +278,13 @@ static __always_inline void nat_refresh_mapping(struct nat_run *run, struct nat_
 		nat_refresh_permission(run, session, end, until);
 }
 
+/* The class of time of a session before its first packet. */
+#define TIME_CLASS_NEW ((enum time_class)255)
+
 /*
  * Sets the session's time, and where that is due those of its mappings. `before` is the class of
- * time before this packet.
+ * time before this packet. A packet refreshes the sender's mapping, and the other end's when that
+ * end opened the session.
  */
 static __always_inline int nat_refresh(struct nat_run *run, struct nat_session *session,
 				       __u32 sender, enum time_class before)
@@ -278,31 +292,37 @@ static __always_inline int nat_refresh(struct nat_run *run, struct nat_session *
 	NAT_REQUIRE_SETTINGS;
 	enum time_class class = nat_time_class(session);
 	__u32 until = run->tick + nat_ticks_of(settings, class) + 1;
-	__u32 old = session->until_tick;
+	int is_changed = (class == TIME_CLASS_ESTABLISHED) != (before == TIME_CLASS_ESTABLISHED);
+	int may_refresh = nat_is_translated(session, sender) || nat_initiator(session) != sender;
+	__u8 window = until >> NAT_REFRESH_SHIFT;
 
 	session->until_tick = until;
-	if (class == before && old >> NAT_REFRESH_SHIFT == until >> NAT_REFRESH_SHIFT)
+	if (before == TIME_CLASS_NEW)
+		is_changed = 0;
+	else if (!is_changed && (!may_refresh || session->refreshed == window))
 		return 0;
+	if (may_refresh)
+		session->refreshed = window;
 	until += NAT_REFRESH_SLACK;
 	nat_refresh_mapping(run, session, sender, until);
-	if (nat_initiator(session) != sender)
+	if (is_changed || nat_initiator(session) != sender)
 		nat_refresh_mapping(run, session, !sender, until);
 	return 0;
 }
-
-/* The class of time of a session before its first packet. */
-#define TIME_CLASS_NEW ((enum time_class)255)
 
 /* Brings a session up to date with a packet from one of its ends. */
 __noinline int nat_track(struct nat_run *run, struct nat_session *session, __u32 sender,
 			 enum time_class before)
 {
 	NAT_REQUIRE(run && session);
-	__u32 seen = (__u32)(NAT_SESSION_FLAGS_LOW_SEEN << (sender & 1)) << NAT_WORD_FLAGS;
 	int is_trusted = run->hook != NAT_HOOK_WAN_INGRESS;
 	struct nat_mapping *mapping;
+	__u32 responder;
+	int was_unanswered;
 
 	sender &= 1;
+	responder = !nat_initiator(session);
+	was_unanswered = nat_is_unanswered_by(session, responder);
 	if (sender)
 		session->high_bytes += run->packet.bytes;
 	else
@@ -310,11 +330,10 @@ __noinline int nat_track(struct nat_run *run, struct nat_session *session, __u32
 	if (run->packet.protocol == IPPROTO_TCP &&
 	    !tcp_take(&run->packet, session, sender, is_trusted))
 		return 0;
-	if (!nat_is_seen(session, sender)) {
-		/* Its first answer: the mapping need not count the session any more. */
-		mapping = nat_is_unanswered_by(session, sender) ? nat_mapping_of(session, sender)
-								: NULL;
-		if (nat_set_bits(session, seen) && mapping)
+	nat_set_bits(session, (__u32)(NAT_SESSION_FLAGS_LOW_SEEN << sender) << NAT_WORD_FLAGS);
+	if (was_unanswered && !nat_is_unanswered_by(session, responder)) {
+		mapping = nat_mapping_of(session, responder);
+		if (mapping)
 			nat_decrement(&mapping->unanswered_count);
 	}
 	return nat_refresh(run, session, sender, before);

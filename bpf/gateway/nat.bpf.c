@@ -86,7 +86,6 @@ __noinline int nat_lacks_port(struct __sk_buff *skb, struct nat_run *run,
 	};
 	int network = nat_network_of(packet->source);
 	int external = nat_external_of(packet->source);
-	struct nat_port_range range;
 
 	if (packet->class >= NAT_LIMITS_PROTOCOL_CLASSES || network < 0 || external < 0 ||
 	    !nat_is_translating(network) || external & NAT_ONE_TO_ONE ||
@@ -95,9 +94,16 @@ __noinline int nat_lacks_port(struct __sk_buff *skb, struct nat_run *run,
 		return 0;
 	if (host && host->mappings >= settings->mappings_per_host)
 		return 1;
-	range = nat_port_range_of(settings, &endpoint, external);
-	return nat_search_rests(range.search, run->tick) &&
-	       !nat_may_keep_port(skb, run, &endpoint, external);
+	for (__u32 attempt = 0; attempt < NAT_ATTEMPTS; attempt++) {
+		struct nat_port_range range;
+
+		endpoint.attempt = attempt;
+		range = nat_port_range_of(settings, &endpoint, external);
+		if (range.first <= range.last && !nat_search_rests(range.search, run->tick))
+			return 0;
+	}
+	endpoint.attempt = 0;
+	return !nat_may_keep_port(skb, run, &endpoint, external);
 }
 
 /* Whether a session for this packet would be refused for want of room. */
@@ -235,7 +241,8 @@ int nat_wan_egress(struct __sk_buff *skb)
 		session = nat_look_up(run, &key);
 	}
 	if (session && run->packet.class != NAT_CLASS_NONE && nat_is_translated(session, sender) &&
-	    (nat_is_made_here(skb) || !nat_is_over(run, session, sender))) {
+	    (nat_is_made_here(skb) || !nat_is_over(run, session, sender)) &&
+	    !nat_has_lost_mapping(run, session, sender)) {
 		enum time_class before = nat_time_class(session);
 
 		nat_track(run, session, sender, before);
@@ -256,7 +263,7 @@ int nat_inside_egress(struct __sk_buff *skb)
 	__u32 sender;
 
 	if (!(skb->mark & PACKET_MARK_HAIRPIN) &&
-	    (skb->ingress_ifindex == 0 || kind == PACKET_KIND_REPLY || kind == PACKET_KIND_RELATED))
+	    (kind == PACKET_KIND_REPLY || kind == PACKET_KIND_RELATED))
 		return NAT_GO_ON;
 	if (!scratch)
 		return NAT_GO_ON;
@@ -266,6 +273,15 @@ int nat_inside_egress(struct __sk_buff *skb)
 		return nat_verdict(begin);
 	if (skb->mark & PACKET_MARK_HAIRPIN)
 		return nat_hairpin_egress(skb, run);
+	if (nat_is_made_here(skb)) {
+		if (run->packet.fragment != FRAGMENT_PART_WHOLE)
+			return NAT_GO_ON;
+		if (run->packet.icmp == ICMP_GROUP_ERROR)
+			return nat_own_error_to_inside(skb, run);
+		if (run->packet.tcp_flags & TCP_FLAG_RST)
+			return nat_own_reset_to_inside(skb, run);
+		return NAT_GO_ON;
+	}
 	if (run->packet.fragment == FRAGMENT_PART_LATER || run->packet.icmp == ICMP_GROUP_ERROR)
 		return NAT_GO_ON;
 	sender = nat_make_key(&key, run->packet.protocol, run->packet.source,

@@ -674,6 +674,7 @@ export interface NatSession {
   readonly lowExternal: number;
   readonly highExternal: number;
   readonly killed: number;
+  readonly refreshed: number;
   readonly untilTick: number;
   readonly createdTick: number;
   readonly lowEnd: number;
@@ -701,6 +702,7 @@ export const NatSession: StructLayout<NatSession> = {
     lowExternal: { cName: 'low_external', offsetBytes: 20, type: 'u8' },
     highExternal: { cName: 'high_external', offsetBytes: 21, type: 'u8' },
     killed: { cName: 'killed', offsetBytes: 22, type: 'u8' },
+    refreshed: { cName: 'refreshed', offsetBytes: 23, type: 'u8' },
     untilTick: { cName: 'until_tick', offsetBytes: 24, type: 'u32' },
     createdTick: { cName: 'created_tick', offsetBytes: 28, type: 'u32' },
     lowEnd: { cName: 'low_end', offsetBytes: 32, type: 'u32' },
@@ -710,9 +712,7 @@ export const NatSession: StructLayout<NatSession> = {
     lowBytes: { cName: 'low_bytes', offsetBytes: 48, type: 'u64' },
     highBytes: { cName: 'high_bytes', offsetBytes: 56, type: 'u64' },
   },
-  padding: [
-    { offsetBytes: 23, sizeBytes: 1 },
-  ],
+  padding: [],
   decode: (view, at) => ({
     lowAddress: view.getUint32(at),
     highAddress: view.getUint32(at + 4),
@@ -727,6 +727,7 @@ export const NatSession: StructLayout<NatSession> = {
     lowExternal: view.getUint8(at + 20),
     highExternal: view.getUint8(at + 21),
     killed: view.getUint8(at + 22),
+    refreshed: view.getUint8(at + 23),
     untilTick: view.getUint32(at + 24, true),
     createdTick: view.getUint32(at + 28, true),
     lowEnd: view.getUint32(at + 32, true),
@@ -750,6 +751,7 @@ export const NatSession: StructLayout<NatSession> = {
     view.setUint8(at + 20, value.lowExternal);
     view.setUint8(at + 21, value.highExternal);
     view.setUint8(at + 22, value.killed);
+    view.setUint8(at + 23, value.refreshed);
     view.setUint32(at + 24, value.untilTick, true);
     view.setUint32(at + 28, value.createdTick, true);
     view.setUint32(at + 32, value.lowEnd, true);
@@ -758,7 +760,6 @@ export const NatSession: StructLayout<NatSession> = {
     view.setUint32(at + 44, value.highAcknowledged, true);
     view.setBigUint64(at + 48, value.lowBytes, true);
     view.setBigUint64(at + 56, value.highBytes, true);
-    new Uint8Array(view.buffer, view.byteOffset + at + 23, 1).fill(0);
   },
 };
 
@@ -932,22 +933,24 @@ export const NatSettings: StructLayout<NatSettings> = {
   },
 };
 
-/** `struct nat_work`, 1040 bytes */
+/** `struct nat_work`, 2064 bytes */
 export interface NatWork {
   readonly sweptAt: bigint;
   readonly sessionCursor: number;
   readonly mappingCursor: number;
   readonly exhaustedUntilTick: readonly number[];
+  readonly skipped: readonly number[];
 }
 
 export const NatWork: StructLayout<NatWork> = {
   cName: 'nat_work',
-  sizeBytes: 1040,
+  sizeBytes: 2064,
   fields: {
     sweptAt: { cName: 'swept_at', offsetBytes: 0, type: 'u64' },
     sessionCursor: { cName: 'session_cursor', offsetBytes: 8, type: 'u32' },
     mappingCursor: { cName: 'mapping_cursor', offsetBytes: 12, type: 'u32' },
     exhaustedUntilTick: { cName: 'exhausted_until_tick', offsetBytes: 16, type: 'u32', count: 256 },
+    skipped: { cName: 'skipped', offsetBytes: 1040, type: 'u32', count: 256 },
   },
   padding: [],
   decode: (view, at) => ({
@@ -955,12 +958,14 @@ export const NatWork: StructLayout<NatWork> = {
     sessionCursor: view.getUint32(at + 8, true),
     mappingCursor: view.getUint32(at + 12, true),
     exhaustedUntilTick: array(u32, 256).decode(view, at + 16),
+    skipped: array(u32, 256).decode(view, at + 1040),
   }),
   encode: (value, view, at) => {
     view.setBigUint64(at, value.sweptAt, true);
     view.setUint32(at + 8, value.sessionCursor, true);
     view.setUint32(at + 12, value.mappingCursor, true);
     array(u32, 256).encode(value.exhaustedUntilTick, view, at + 16);
+    array(u32, 256).encode(value.skipped, view, at + 1040);
   },
 };
 

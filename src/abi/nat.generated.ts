@@ -34,7 +34,7 @@ export const natObject = {
     natHosts: {
       kind: 'key-value',
       name: 'nat_hosts',
-      type: 'hash',
+      type: 'lru-hash',
       maxEntries: 65536,
       flags: 0,
       key: be32,
