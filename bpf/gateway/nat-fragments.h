@@ -1,6 +1,8 @@
 /* What was done with a first fragment, for those that follow it (docs/nat.md). */
 #pragma once
 
+#include <asm-generic/errno-base.h>
+
 #include "gateway/nat-rewrite.h"
 
 static __always_inline struct nat_fragment_key nat_fragment_key_of(const struct nat_run *run)
@@ -78,6 +80,8 @@ __noinline int nat_hold_fragment(struct __sk_buff *skb, struct nat_run *run)
 		.action = NAT_FRAGMENT_ACTION_AWAITED,
 	};
 	__u32 interface_index = skb->ifindex;
+	struct nat_fragment *before;
+	long result;
 	__u8 place[6] = {
 		0x02,
 		0x67,
@@ -89,7 +93,12 @@ __noinline int nat_hold_fragment(struct __sk_buff *skb, struct nat_run *run)
 
 	if (!settings->hold_interface)
 		return NAT_GO_ON;
-	if (bpf_map_update_elem(&nat_fragments, &key, &awaited, BPF_ANY) != 0 ||
+	before = bpf_map_lookup_elem(&nat_fragments, &key);
+	if (before && before->until_tick <= run->tick)
+		bpf_map_delete_elem(&nat_fragments, &key);
+	/* The first may have come by another CPU meanwhile: user space will see that. */
+	result = bpf_map_update_elem(&nat_fragments, &key, &awaited, BPF_NOEXIST);
+	if ((result != 0 && result != -EEXIST) ||
 	    bpf_skb_store_bytes(skb, ETH_ALEN, place, sizeof(place), 0) != 0)
 		return nat_drop(NAT_COUNTER_DROPPED_FRAGMENT);
 	nat_count(NAT_COUNTER_FRAGMENT_HELD);

@@ -192,6 +192,8 @@ __noinline int nat_open_routed(struct nat_run *run, const struct nat_session *st
 		.protocol = run->packet.protocol,
 		.is_confirmed = 1,
 		.is_to_charged = nat_network_of(run->packet.source) < 0,
+		.is_answer = run->packet.tcp_flags & TCP_FLAG_SYN &&
+			     run->packet.tcp_flags & TCP_FLAG_ACK,
 		.from_external = NAT_UNTRANSLATED,
 		.to_external = NAT_UNTRANSLATED,
 	};

@@ -166,6 +166,14 @@ static __always_inline int nat_is_address_only(__u8 protocol)
 	       protocol == 132;
 }
 
+/* Of a whole packet or a first fragment: ICMP that is no query has none, not even 0. */
+static __always_inline int nat_has_ports(const struct nat_packet *packet)
+{
+	if (packet->class == NAT_CLASS_ICMP)
+		return packet->icmp == ICMP_GROUP_REQUEST || packet->icmp == ICMP_GROUP_REPLY;
+	return packet->class != NAT_CLASS_NONE;
+}
+
 /* Opens a session for certain; docs/nat.md tells when others may. */
 static __always_inline int nat_is_opening_syn(const struct nat_packet *packet)
 {

@@ -151,7 +151,7 @@ __noinline int nat_tell_kind(struct __sk_buff *skb, struct nat_run *run)
 		return NAT_GO_ON;
 	if (packet->icmp == ICMP_GROUP_ERROR) {
 		if (packet->icmp_type != ICMP_REDIRECT && nat_read_quote(skb, run, &quote) == 0 &&
-		    !quote.is_later_fragment &&
+		    !quote.is_later_fragment && quote.source == packet->destination &&
 		    nat_quoted_session(run, &quote, quote.source, quote.source_port,
 				       quote.destination, quote.destination_port, &sender))
 			nat_set_mark(skb, PACKET_KIND_RELATED);
@@ -240,7 +240,7 @@ int nat_wan_egress(struct __sk_buff *skb)
 				      run->packet.destination_port);
 		session = nat_look_up(run, &key);
 	}
-	if (session && run->packet.class != NAT_CLASS_NONE && nat_is_translated(session, sender) &&
+	if (session && nat_has_ports(&run->packet) && nat_is_translated(session, sender) &&
 	    (nat_is_made_here(skb) || !nat_is_over(run, session, sender)) &&
 	    !nat_has_lost_mapping(run, session, sender)) {
 		enum time_class before = nat_time_class(session);
