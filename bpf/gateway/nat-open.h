@@ -47,6 +47,9 @@ static __always_inline void nat_describe_session(const struct nat_opening *openi
 	if (charged)
 		session->flags |= NAT_SESSION_FLAGS_CHARGED_HIGH;
 	session->state = opening->is_confirmed ? NAT_SESSION_STATE_CONFIRMED : 0;
+	/* It answers a SYN that nobody could keep. */
+	if (opening->is_answer)
+		session->state |= NAT_SESSION_STATE_SYN_LOW << !sender;
 	session->network = opening->network;
 	session->low_external = sender ? opening->to_external : opening->from_external;
 	session->high_external = sender ? opening->from_external : opening->to_external;

@@ -329,7 +329,8 @@ __noinline int nat_wan_egress_slow(struct __sk_buff *skb, struct nat_run *run,
 		if (packet->fragment == FRAGMENT_PART_LATER || packet->icmp == ICMP_GROUP_ERROR ||
 		    (session && !nat_is_over(run, session, sender)))
 			return NAT_GO_ON;
-		return nat_open_routed(run, session);
+		/* nft refuses by a reset in a host's name. */
+		return nat_is_made_here(skb) ? NAT_GO_ON : nat_open_routed(run, session);
 	}
 	if (packet->fragment == FRAGMENT_PART_LATER)
 		return nat_later_fragment_out(skb, run);

@@ -119,10 +119,12 @@ __noinline int nat_is_full(struct __sk_buff *skb, struct nat_run *run)
 	return !nat_has_room(run) || nat_lacks_port(skb, run, host);
 }
 
-/* A packet without a session from an inside host. */
+/* A packet without a session, whose destination stays as it is. */
 __noinline int nat_tell_new(struct __sk_buff *skb, struct nat_run *run)
 {
 	NAT_REQUIRE(run);
+	if (run->hook == NAT_HOOK_WAN_INGRESS && nat_is_martian(run))
+		return nat_drop(NAT_COUNTER_DROPPED_MARTIAN);
 	if (nat_is_gateway(run->packet.destination))
 		return NAT_GO_ON;
 	if (!nat_may_open(run)) {

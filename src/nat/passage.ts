@@ -1,0 +1,102 @@
+/** One packet on its way through one hook, and what can come of it. */
+import type { FragmentKey, FragmentTable } from './fragment-table.ts';
+import type { Endpoint, Ipv4Packet } from './ipv4-packet.ts';
+import type { MappingTable, NatClass } from './mapping-table.ts';
+import type { NatCounters, NatDropReason } from './nat-counters.ts';
+import type { NatHook, PacketKind } from './nat-hook.ts';
+import type { NatSettings } from './nat-settings.ts';
+import type { SessionTable } from './session-table.ts';
+
+/** Whether a socket of the gateway is bound to one of its own external ports. */
+export type IsOwnPort = (place: {
+  readonly protocol: 'tcp' | 'udp';
+  readonly address: number;
+  readonly port: number;
+}) => boolean;
+
+/** All that the NAT remembers. */
+export interface NatState {
+  readonly settings: NatSettings;
+  readonly sessions: SessionTable;
+  readonly mappings: MappingTable;
+  readonly fragments: FragmentTable;
+  readonly counters: NatCounters;
+  readonly isOwnPort: IsOwnPort;
+  /** Searches for a port that failed in this tick. */
+  readonly failedSearches: Set<string>;
+  /** How many candidates each search has looked at in vain. */
+  readonly skippedPorts: Map<string, number>;
+}
+
+export interface Passage {
+  readonly state: NatState;
+  readonly packet: Ipv4Packet;
+  readonly hook: NatHook;
+  /** Now. */
+  readonly tick: number;
+  /** The mark as the packet brought it. */
+  readonly mark: number;
+  readonly interfaceIndex: number;
+  /** It came in by no interface. */
+  readonly isMadeByGateway: boolean;
+}
+
+/** What becomes of the packet, whose bytes were changed already. */
+export type Decision =
+  | {
+      readonly action: 'pass';
+      /** Egress hooks tell nothing. */
+      readonly kind: PacketKind;
+      /** Its address was changed. */
+      readonly isTranslated: boolean;
+    }
+  | { readonly action: 'drop'; readonly reason: NatDropReason }
+  | { readonly action: 'hold' }
+  /** As another fragment of the same datagram: with that one's bits of the mark. */
+  | { readonly action: 'follow'; readonly mark: number; readonly isTranslated: boolean };
+
+/** To user space: the first fragment of a datagram came, whose others are held. */
+export interface FragmentEvent {
+  readonly key: FragmentKey;
+  readonly interfaceIndex: number;
+}
+
+/** What the gateway itself gets or sends, and what opens a session. */
+export const passAsRequest: Decision = { action: 'pass', kind: 'request', isTranslated: false };
+
+export function pass(kind: PacketKind): Decision {
+  return { action: 'pass', kind, isTranslated: false };
+}
+
+export function translated(kind: PacketKind = 'request'): Decision {
+  return { action: 'pass', kind, isTranslated: true };
+}
+
+export function drop(reason: NatDropReason): Decision {
+  return { action: 'drop', reason };
+}
+
+/** The class of the packet's protocol; undefined where there are no ports to change. */
+export function classOf({ packet: { transport } }: Passage): NatClass | undefined {
+  switch (transport.kind) {
+    case 'tcp':
+    case 'udp':
+      return transport.kind;
+    case 'icmp-query':
+      return 'icmp';
+    default:
+      return undefined;
+  }
+}
+
+/** The two ends of the packet as sessions have them: without ports where there are none. */
+export function endpointsOf({ source, destination, transport }: Ipv4Packet): {
+  readonly sender: Endpoint;
+  readonly receiver: Endpoint;
+} {
+  const ports = 'ports' in transport ? transport.ports : { source: 0, destination: 0 };
+  return {
+    sender: { address: source, port: ports.source },
+    receiver: { address: destination, port: ports.destination },
+  };
+}

@@ -1,0 +1,58 @@
+/** What tests ask of a NAT, so that the same cases run through the twin and the kernel program. */
+
+import { NatTwin, type NatTwinOptions, type SessionListing } from '../nat/nat.ts';
+import type { NatCounts } from '../nat/nat-counters.ts';
+import type { NatHook } from '../nat/nat-hook.ts';
+
+export interface NatUnderTest {
+  handle(packet: TestedPacket): TestedOutcome;
+  /** Time goes on, and what is over is gone. */
+  setTick(tick: number): void;
+  /** Those that live, in any order. */
+  sessions(): readonly SessionListing[];
+}
+
+export interface TestedPacket {
+  readonly hook: NatHook;
+  /** An Ethernet frame. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Default: 0. */
+  readonly mark?: number;
+  /** It came in by no interface. Default: false. */
+  readonly isMadeByGateway?: boolean;
+}
+
+export interface TestedOutcome {
+  readonly verdict: 'pass' | 'drop' | 'hold';
+  /** Absent when the packet is dropped. */
+  readonly bytes?: Uint8Array<ArrayBuffer>;
+  /** Absent when the packet is dropped. */
+  readonly mark?: number;
+  readonly counts: NatCounts;
+}
+
+/** The interface that every packet of a test meets the NAT at: the loopback, which always is. */
+export const TESTED_INTERFACE_INDEX = 1;
+/** So late that nothing can have happened before zero. */
+export const FIRST_TICK = 100_000;
+
+export function twinUnderTest(options: NatTwinOptions): NatUnderTest {
+  const twin = new NatTwin(options);
+  let tick = FIRST_TICK;
+  twin.setTick(tick);
+  return {
+    sessions: () => [...twin.sessions(tick)],
+    setTick(next) {
+      tick = next;
+      twin.setTick(tick);
+    },
+    handle({ hook, bytes, mark = 0, isMadeByGateway = false }) {
+      const interfaceIndex = TESTED_INTERFACE_INDEX;
+      const packet = { hook, bytes, mark, isMadeByGateway, interfaceIndex, tick };
+      const outcome = twin.handlePacket(packet);
+      const { verdict, counts } = outcome;
+      if (verdict === 'drop') return { verdict, counts };
+      return { verdict, counts, bytes: outcome.bytes, mark: outcome.mark };
+    },
+  };
+}

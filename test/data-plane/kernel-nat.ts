@@ -1,0 +1,266 @@
+/** The NAT's kernel programs behind the interface that the twin has, packet by packet. */
+import {
+  NatCounter,
+  NatMappingFlags,
+  type NatSession,
+  NatSessionFlags,
+  NatSessionState,
+  NatSettings,
+} from '../../src/abi/layouts.generated.ts';
+import { natObject } from '../../src/abi/nat.generated.ts';
+import type { MappedArray } from '../../src/linux/bpf-map.ts';
+import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
+import { mappingHash } from '../../src/nat/mapping-upkeep.ts';
+import type { ListedEnd, NatTwinOptions, PortForward, SessionListing } from '../../src/nat/nat.ts';
+import type { NatCounterName, NatCounts } from '../../src/nat/nat-counters.ts';
+import type { NatHook } from '../../src/nat/nat-hook.ts';
+import {
+  type NatExternal,
+  natSettingsLayout,
+  networkIndexOf,
+  type NatSettings as TwinSettings,
+} from '../../src/nat/nat-settings.ts';
+import { ipv4Address } from '../../src/net/ipv4-address.ts';
+import { udp } from '../../src/testing/nat-packets.ts';
+import {
+  FIRST_TICK,
+  type NatUnderTest,
+  TESTED_INTERFACE_INDEX,
+  type TestedOutcome,
+  type TestedPacket,
+} from '../../src/testing/tested-nat.ts';
+
+/** Few enough that every tick has time to sweep them all, many enough that none is ever full. */
+const SESSION_BUCKETS = 64;
+const MAPPING_BUCKETS = 256;
+const MAPPINGS_PER_EXTERNAL = 3 * 65_536;
+const EXTERNALS_MAX = 3;
+/** Packets sweep every 2^22 ns: so many sweeps are in a tick. */
+const SWEEP_SHIFT = 22n;
+const TICK_SHIFT = 30n;
+
+/** The sizes of its tables are the kernel's own. */
+export interface KernelNatOptions extends Omit<NatTwinOptions, 'limits' | 'isOwnPort'> {
+  /** Default: enough that none is ever full. */
+  readonly sessionBucketCount?: number;
+}
+
+const verdicts = new Map<number, TestedOutcome['verdict']>([
+  [0xffff_ffff, 'pass'],
+  [2, 'drop'],
+  [7, 'hold'],
+]);
+
+const programs = {
+  'inside-ingress': 'natInsideIngress',
+  'inside-egress': 'natInsideEgress',
+  'wan-ingress': 'natWanIngress',
+  'wan-egress': 'natWanEgress',
+} as const satisfies { readonly [H in NatHook]: keyof typeof natObject.programs };
+
+const counterNames = Object.entries(NatCounter)
+  .filter(([name]) => name !== 'count')
+  .map(([name, index]) => [name as NatCounterName, index] as const);
+
+export class KernelNat implements NatUnderTest, Disposable {
+  readonly object: BpfObject<typeof natObject>;
+  readonly #settings: MappedArray;
+  #options: KernelNatOptions | undefined;
+  #tick = 0;
+  readonly #counted = new Map<NatCounterName, bigint>();
+
+  constructor() {
+    this.object = loadBpfObject(natObject, {
+      maxEntries: {
+        natSessions: SESSION_BUCKETS,
+        natMappingBuckets: MAPPING_BUCKETS,
+        natMappings: EXTERNALS_MAX * MAPPINGS_PER_EXTERNAL,
+      },
+    });
+    this.#settings = this.object.maps.natSettings.mapMemory();
+  }
+
+  /** Forgets everything and begins anew. */
+  start(options: KernelNatOptions): void {
+    const { maps } = this.object;
+    for (const map of [maps.natSessions, maps.natMappings, maps.natMappingBuckets]) {
+      const memory = map.mapMemory();
+      new Uint8Array(memory.buffer).fill(0);
+      memory.unmap();
+    }
+    maps.natHosts.deleteBatch([...maps.natHosts.entries()].map(([key]) => key));
+    maps.natFragments.deleteBatch([...maps.natFragments.entries()].map(([key]) => key));
+    const work = maps.natWork.lookup(0);
+    if (work === undefined) throw new Error('nat_work has no element');
+    const exhaustedUntilTick = work.exhaustedUntilTick.map(() => 0);
+    const skipped = work.skipped.map(() => 0);
+    const cursors = { sweptAt: 0n, sessionCursor: 0, mappingCursor: 0 };
+    maps.natWork.update(0, { ...cursors, exhaustedUntilTick, skipped });
+    const { sessionBucketCount = SESSION_BUCKETS } = options;
+    const place = { sessionBucketCount, mappingBucketCount: MAPPING_BUCKETS };
+    NatSettings.encode(natSettingsLayout(options.settings, place), this.#settings.view, 0);
+    this.#options = options;
+    this.#addPortForwards(options);
+    this.setTick(FIRST_TICK);
+  }
+
+  setTick(tick: number): void {
+    this.#tick = tick;
+    const at = NatSettings.fields.fixedNowNs.offsetBytes;
+    for (let sweep = 0n; sweep <= BigInt(SESSION_BUCKETS); sweep++) {
+      const now = (BigInt(tick) << TICK_SHIFT) + (sweep << SWEEP_SHIFT);
+      this.#settings.view.setBigUint64(at, now, true);
+      this.object.programs.natWanIngress.testRun({ data: passingFrame, context: context({}) });
+    }
+    this.#takeCounts();
+  }
+
+  handle({ hook, bytes, mark = 0, isMadeByGateway = false }: TestedPacket): TestedOutcome {
+    const result = this.object.programs[programs[hook]].testRun({
+      data: bytes,
+      context: context({ mark, isMadeByGateway }),
+    });
+    const verdict = verdicts.get(result.returnValue);
+    if (verdict === undefined) throw new Error(`the verdict is ${result.returnValue}`);
+    const counts = this.#takeCounts();
+    if (verdict === 'drop') return { verdict, counts };
+    const newMark = new DataView(result.context.buffer).getUint32(MARK_AT, true);
+    return { verdict, counts, bytes: result.data, mark: newMark };
+  }
+
+  sessions(): readonly SessionListing[] {
+    const { externals = [] } = this.#options?.settings ?? {};
+    const found: SessionListing[] = [];
+    for (const [, { tags, slots }] of this.object.maps.natSessions.entries()) {
+      for (const [index, session] of slots.entries()) {
+        const isLive = session.untilTick > this.#tick && session.killed === 0;
+        const isSession = (session.flags & NatSessionFlags.entry) === 0;
+        if (tags[index] !== 0 && isLive && isSession) found.push(listed(session, externals));
+      }
+    }
+    return found;
+  }
+
+  [Symbol.dispose](): void {
+    this.#settings.unmap();
+    this.object.close();
+  }
+
+  #addPortForwards({ settings, portForwards = [] }: KernelNatOptions): void {
+    for (const portForward of portForwards) this.#addPortForward(settings, portForward);
+  }
+
+  #addPortForward(settings: TwinSettings, portForward: PortForward): void {
+    const { maps } = this.object;
+    const { insideAddress: address, insidePort: port } = portForward;
+    const classNumber = { tcp: 0, udp: 1, icmp: 2 }[portForward.class];
+    const element = (portForward.external * 3 + classNumber) * 65_536 + portForward.externalPort;
+    maps.natMappings.update(element, {
+      internalAddress: address,
+      internalPort: port,
+      network: networkIndexOf(settings, address) ?? 0,
+      flags: NatMappingFlags.live | NatMappingFlags.static,
+      ...{ untilTick: 0, establishedUntilTick: 0, establishedCount: 0, unansweredCount: 0 },
+      createdTick: 0,
+    });
+    const hash = mappingHash(settings.hashKey, portForward.class, { address, port });
+    const bucket = Number(((hash >> 32n) * BigInt(MAPPING_BUCKETS)) >> 32n);
+    const { references, lock } = maps.natMappingBuckets.lookup(bucket) ?? emptyBucket;
+    const free = references.indexOf(0);
+    const filled = references.map((value, index) => (index === free ? element + 1 : value));
+    maps.natMappingBuckets.update(bucket, { lock, references: filled });
+  }
+
+  #takeCounts(): NatCounts {
+    const counts: { [N in NatCounterName]?: number } = {};
+    const perCpu = new Map(this.object.maps.natCounters.entries());
+    for (const [name, index] of counterNames) {
+      const total = (perCpu.get(index) ?? []).reduce((sum, count) => sum + count, 0n);
+      const moved = total - (this.#counted.get(name) ?? 0n);
+      if (moved !== 0n) counts[name] = Number(moved);
+      this.#counted.set(name, total);
+    }
+    return counts;
+  }
+}
+
+/** As the twin lists it. */
+function listed(session: NatSession, externals: readonly NatExternal[]): SessionListing {
+  const { flags, protocol, createdTick, untilTick } = session;
+  const end = (at: ListedFields): ListedEnd => {
+    const address = externals[at.external]?.address;
+    const isTranslated = (flags & at.flag) !== 0 && address !== undefined;
+    return {
+      address: ipv4Address(at.address),
+      port: at.port,
+      bytes: Number(at.bytes),
+      ...(isTranslated ? { external: { address, port: at.externalPort } } : {}),
+    };
+  };
+  const low = end({
+    address: session.lowAddress,
+    port: session.lowPort,
+    bytes: session.lowBytes,
+    flag: NatSessionFlags.lowTranslated,
+    external: session.lowExternal,
+    externalPort: session.lowExternalPort,
+  });
+  const high = end({
+    address: session.highAddress,
+    port: session.highPort,
+    bytes: session.highBytes,
+    flag: NatSessionFlags.highTranslated,
+    external: session.highExternal,
+    externalPort: session.highExternalPort,
+  });
+  const isHighOpener = (flags & NatSessionFlags.initiatorHigh) !== 0;
+  return {
+    protocol,
+    opener: isHighOpener ? high : low,
+    responder: isHighOpener ? low : high,
+    state: stateOf(session),
+    isPortForward: (flags & NatSessionFlags.portForward) !== 0,
+    createdTick,
+    untilTick,
+  };
+}
+
+interface ListedFields {
+  readonly address: number;
+  readonly port: number;
+  readonly bytes: bigint;
+  readonly flag: number;
+  readonly external: number;
+  readonly externalPort: number;
+}
+
+function stateOf({ protocol, state, flags }: NatSession): SessionListing['state'] {
+  const bits = NatSessionState;
+  if ((state & bits.confirmed) === 0) return 'unconfirmed';
+  const seen = NatSessionFlags.lowSeen | NatSessionFlags.highSeen;
+  if (protocol !== TCP) return (flags & seen) === seen ? 'answered' : 'unanswered';
+  const fins = bits.finLow | bits.finHigh;
+  if ((state & (bits.rstLow | bits.rstHigh)) !== 0 || (state & fins) === fins) return 'closing';
+  return (state & bits.established) !== 0 ? 'established' : 'opening';
+}
+
+const TCP = 6;
+const emptyBucket = { lock: 0, references: Array.from({ length: 15 }, () => 0) };
+/** To an address that is neither inside nor external. */
+const passingFrame = udp('198.51.100.77:9 > 198.51.100.78:9');
+
+/** Offsets in `struct __sk_buff`. */
+const MARK_AT = 8;
+const INGRESS_INTERFACE_AT = 36;
+const INTERFACE_AT = 40;
+const CONTEXT_BYTES = 192;
+
+function context(options: { mark?: number; isMadeByGateway?: boolean }): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(CONTEXT_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(MARK_AT, options.mark ?? 0, true);
+  const ingress = options.isMadeByGateway === true ? 0 : TESTED_INTERFACE_INDEX;
+  view.setUint32(INGRESS_INTERFACE_AT, ingress, true);
+  view.setUint32(INTERFACE_AT, TESTED_INTERFACE_INDEX, true);
+  return bytes;
+}

@@ -1,0 +1,156 @@
+/**
+ * The NAT's kernel programs: the cases that their twin goes through, and packets at random, which
+ * twin and programs must treat alike to the last byte, bit of the mark and counter.
+ *
+ * A longer walk: NAT_WALK_STEPS=100000 NAT_WALK_SEED=7 NAT_WALK_SEEDS=3 in the environment.
+ */
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { inspect } from 'node:util';
+import { requireIpv4Address } from '../../src/net/ipv4-address.ts';
+import { runNatCase, settingsOf } from '../../src/testing/nat-case.ts';
+import { natCases } from '../../src/testing/nat-cases.ts';
+import { describeFrame } from '../../src/testing/nat-packets.ts';
+import { natTestSettings } from '../../src/testing/nat-test-settings.ts';
+import { NatWalk, type WalkStep } from '../../src/testing/nat-walk.ts';
+import {
+  FIRST_TICK,
+  type NatUnderTest,
+  type TestedOutcome,
+  twinUnderTest,
+} from '../../src/testing/tested-nat.ts';
+import { KernelNat, type KernelNatOptions } from './kernel-nat.ts';
+
+const STEPS = Number(process.env['NAT_WALK_STEPS'] ?? 5000);
+const FIRST_SEED = Number(process.env['NAT_WALK_SEED'] ?? 1);
+const SEEDS = Number(process.env['NAT_WALK_SEEDS'] ?? 1);
+/** So often all sessions are compared, with their bytes, times and endpoints. */
+const STEPS_PER_LISTING = 50;
+/** So many are printed when the two differ: what led there is rarely older. */
+const STEPS_SHOWN = Number(process.env['NAT_WALK_SHOWN'] ?? 40);
+
+const kernel = new KernelNat();
+after(() => kernel[Symbol.dispose]());
+
+for (const natCase of natCases) {
+  test(`kernel program: ${natCase.name}`, () => {
+    const { portForwards = [], sessionCountMax } = natCase;
+    const buckets = sessionCountMax === undefined ? {} : { sessionBucketCount: 1 };
+    kernel.start({ settings: settingsOf(natCase), portForwards, ...buckets });
+    runNatCase(kernel, natCase);
+  });
+}
+
+const forwarded = {
+  external: 0,
+  insideAddress: requireIpv4Address('10.78.0.2'),
+  insidePort: 80,
+} as const;
+
+/** Worlds in which different parts of the NAT are reached. */
+const worlds: { readonly [name: string]: KernelNatOptions } = {
+  'with room for all': { settings: natTestSettings },
+  'with port forwards, held fragments, and connections picked up': {
+    settings: { ...natTestSettings, holdInterface: 1, pickupUntilTick: FIRST_TICK + 500 },
+    portForwards: [
+      { ...forwarded, class: 'tcp', externalPort: 80 },
+      { ...forwarded, class: 'udp', externalPort: 53 },
+    ],
+  },
+  'with few ports and small quotas': {
+    settings: {
+      ...natTestSettings,
+      pool: { first: 5000, last: 5002 },
+      sessionsPerHost: 7,
+      outsideSessionsPerMapping: 2,
+    },
+  },
+  'with several external addresses, one of them with a filter of its own': {
+    settings: {
+      ...natTestSettings,
+      externals: [
+        { address: requireIpv4Address('203.0.113.1'), filtering: 'endpoint-independent' },
+        { address: requireIpv4Address('203.0.113.2'), filtering: 'endpoint-independent' },
+        {
+          address: requireIpv4Address('203.0.113.9'),
+          oneToOne: requireIpv4Address('10.79.0.2'),
+          filtering: 'address-dependent',
+        },
+      ],
+    },
+  },
+};
+
+for (const [name, options] of Object.entries(worlds)) {
+  for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
+    test(`twin and kernel program treat packets alike ${name}, from seed ${seed}`, () => {
+      walk(options, seed);
+    });
+  }
+}
+
+function walk(options: KernelNatOptions, seed: number): void {
+  const twin = twinUnderTest(options);
+  kernel.start(options);
+  const steps = new NatWalk(seed);
+  const past: string[] = [];
+  let tick = FIRST_TICK;
+  for (let index = 0; index < STEPS; index++) {
+    const step = steps.step();
+    past.push(describeStep(step));
+    if (past.length > STEPS_SHOWN) past.shift();
+    if (step.do === 'wait') {
+      tick += step.ticks;
+      twin.setTick(tick);
+      kernel.setTick(tick);
+      continue;
+    }
+    const expected = twin.handle(step.packet);
+    const actual = kernel.handle(step.packet);
+    past.push(`    ${describeOutcome(expected)}`);
+    const about = () =>
+      `seed ${seed}, step ${index}:\n${past.join('\n')}\nkernel: ${describeOutcome(actual)}`;
+    if (!isSame(actual, expected)) assert.deepEqual(actual, expected, about());
+    steps.learn(step.packet, expected);
+    if (index % STEPS_PER_LISTING !== 0) continue;
+    assert.deepEqual(sorted(kernel), sorted(twin), `sessions, ${about()}`);
+  }
+}
+
+/** Both tables in the same order. */
+function sorted(nat: NatUnderTest): readonly string[] {
+  return nat
+    .sessions()
+    .map((session) => inspect(session, { breakLength: Number.POSITIVE_INFINITY, sorted: true }))
+    .sort();
+}
+
+/** Quick, since it is asked for every packet. */
+function isSame(left: TestedOutcome, right: TestedOutcome): boolean {
+  return (
+    left.verdict === right.verdict &&
+    left.mark === right.mark &&
+    Buffer.compare(left.bytes ?? nothing, right.bytes ?? nothing) === 0 &&
+    isSameCounts(left.counts, right.counts)
+  );
+}
+
+const nothing = new Uint8Array(0);
+
+function isSameCounts(left: TestedOutcome['counts'], right: TestedOutcome['counts']): boolean {
+  const names = Object.keys({ ...left, ...right }) as (keyof TestedOutcome['counts'])[];
+  return names.every((name) => left[name] === right[name]);
+}
+
+function describeStep(step: WalkStep): string {
+  if (step.do === 'wait') return `wait ${step.ticks}`;
+  const { hook, bytes, mark = 0, isMadeByGateway = false } = step.packet;
+  const origin = isMadeByGateway ? ', made by the gateway' : '';
+  return `${hook}: ${describeFrame(bytes)}, mark ${mark.toString(16)}${origin}`;
+}
+
+function describeOutcome({ verdict, bytes, mark = 0, counts }: TestedOutcome): string {
+  const moved = Object.entries(counts).map(([name, count]) => `${name} ${count}`);
+  const shown = bytes === undefined ? '' : ` ${describeFrame(bytes)}, mark ${mark.toString(16)}`;
+  return `${verdict}${shown} [${moved.join(', ')}]`;
+}
