@@ -42,7 +42,8 @@ const NO_ADDRESS_YET = '0.0.0.0';
 /**
  * From a network come only its own sources (BCP 38): a host that borrows another's address could
  * use up that one's quota, and would be judged by its rules. IPv4 alone, since a network's IPv6
- * prefixes are not known here.
+ * prefixes are not known here. One comparison an address instead of a set: while a change of the
+ * ruleset is committed, a look-up in a set of ranges (Linux 6.18) may not find what is there.
  */
 function insideMartianRules({ networks }: FirewallModel): RulesetRule[] {
   return networks.flatMap(({ name, interfaces, addresses }) => {
@@ -57,7 +58,7 @@ function insideMartianRules({ networks }: FirewallModel): RulesetRule[] {
         text: name,
         matches: [
           { kind: 'input-interface', names: inNftOrder(interfaces) },
-          { kind: 'source', ranges, negated: true },
+          ...ranges.map((range) => ({ kind: 'source', ranges: [range], negated: true }) as const),
         ],
         statement: drop,
       }),
