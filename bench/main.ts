@@ -7,6 +7,7 @@
 import { benchBridge } from './bridge.ts';
 import { benchChange } from './change.ts';
 import { benchLab } from './lab.ts';
+import { benchNat } from './nat.ts';
 import { benchNft } from './nft.ts';
 import { type BenchRow, formatTable } from './table.ts';
 
@@ -14,6 +15,7 @@ const benches: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   bridge: benchBridge,
   change: benchChange,
   lab: benchLab,
+  nat: benchNat,
   nft: benchNft,
 };
 

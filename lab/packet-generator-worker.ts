@@ -1,4 +1,5 @@
 /** The thread that a packet generator blocks while the kernel sends its frames. */
+import { readdirSync, readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { u32 } from '../src/abi/layout.ts';
 import { FrameCounter } from '../src/abi/layouts.generated.ts';
@@ -23,6 +24,12 @@ export interface GeneratorRun {
   readonly stopFlag: Int32Array<SharedArrayBuffer>;
 }
 
+export interface GeneratorTimes {
+  readonly seconds: number;
+  /** Of them, while others had the CPU that the generator wanted. */
+  readonly waitedSeconds: number;
+}
+
 /** The kernel's own unit: frames redirected before the receiving queue is served. */
 const FRAMES_PER_BATCH = 64;
 /** A call costs some 20 ms before its first frame, so it lasts many times that when it can. */
@@ -33,6 +40,8 @@ const PACE_INTERVAL_MS = 1;
 function generate(run: GeneratorRun): void {
   const program = new BpfProgram('generate_frame', run.programFd);
   const generatedFrames = framesGenerated(run.counterFd);
+  const secondsWaited = waitingClock(run.cpu);
+  const waitedBefore = secondsWaited();
   const startedAt = performance.now();
   for (;;) {
     const elapsedMs = performance.now() - startedAt;
@@ -45,7 +54,42 @@ function generate(run: GeneratorRun): void {
     if (due > 0) sendFrames(program, run.template, Math.min(due, perCall));
     else Atomics.wait(run.stopFlag, 0, 0, PACE_INTERVAL_MS);
   }
-  parentPort?.postMessage({ seconds: (performance.now() - startedAt) / 1_000 });
+  const seconds = (performance.now() - startedAt) / 1_000;
+  const times: GeneratorTimes = {
+    seconds,
+    waitedSeconds: Math.max(0, secondsWaited() - waitedBefore),
+  };
+  parentPort?.postMessage(times);
+}
+
+/**
+ * How long this thread was ready and others had its CPU, by the scheduler's own account. The
+ * kernel's thread that takes over when there is much to receive works on our frames, so its time is
+ * not lost.
+ */
+function waitingClock(cpu: number | undefined): () => number {
+  const waited = () => schedulerSeconds('/proc/thread-self/schedstat').waited;
+  const receiver = cpu === undefined ? undefined : findProcess(`ksoftirqd/${cpu}`);
+  if (receiver === undefined) return waited;
+  return () => waited() - schedulerSeconds(`/proc/${receiver}/schedstat`).ran;
+}
+
+/** On a CPU, and ready without one. */
+function schedulerSeconds(path: string): { ran: number; waited: number } {
+  const [ran, waited] = readFileSync(path, 'utf8').split(' ');
+  return { ran: Number(ran) / 1e9, waited: Number(waited) / 1e9 };
+}
+
+/** @returns undefined in a container that does not see it */
+function findProcess(name: string): string | undefined {
+  return readdirSync('/proc').find((entry) => {
+    try {
+      return /^\d+$/.test(entry) && readFileSync(`/proc/${entry}/comm`, 'utf8') === `${name}\n`;
+    } catch {
+      // It has ended meanwhile.
+      return false;
+    }
+  });
 }
 
 function framesGenerated(fd: number): () => number {

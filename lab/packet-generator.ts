@@ -17,7 +17,7 @@ import { tcpFrame, udpFrame } from '../src/testing/packet-builder.ts';
 import { foldSum, internetSum } from '../src/wire/internet-checksum.ts';
 import { type FrameCount, frameCount } from './frame-count.ts';
 import type { LabInterface } from './lab-host.ts';
-import type { GeneratorRun } from './packet-generator-worker.ts';
+import type { GeneratorRun, GeneratorTimes } from './packet-generator-worker.ts';
 
 /** Addresses and ports count up from the first, addresses faster. */
 export interface FlowPattern {
@@ -67,9 +67,7 @@ export interface GeneratorOptions {
 }
 
 /** Frames that were made. What arrived, the other end says: a {@link startPacketSink} there. */
-export interface GeneratorResult extends FrameCount {
-  readonly seconds: number;
-}
+export interface GeneratorResult extends FrameCount, GeneratorTimes {}
 
 export interface PacketGenerator {
   /** Resolves when the limits are reached or after {@link stop}. */
@@ -102,10 +100,7 @@ export async function startPacketGenerator(options: GeneratorOptions): Promise<P
     stopFlag,
   };
   const finished = runWorker(run)
-    .then(({ seconds }) => ({
-      ...frameCount(object.maps.generatedFrames.lookup(0)),
-      seconds,
-    }))
+    .then((times) => ({ ...frameCount(object.maps.generatedFrames.lookup(0)), ...times }))
     .finally(() => object.close());
   return {
     finished,
@@ -116,8 +111,8 @@ export async function startPacketGenerator(options: GeneratorOptions): Promise<P
   };
 }
 
-function runWorker(run: GeneratorRun): Promise<{ seconds: number }> {
-  const { promise, resolve, reject } = Promise.withResolvers<{ seconds: number }>();
+function runWorker(run: GeneratorRun): Promise<GeneratorTimes> {
+  const { promise, resolve, reject } = Promise.withResolvers<GeneratorTimes>();
   const worker = new Worker(new URL('./packet-generator-worker.ts', import.meta.url), {
     workerData: run,
   });

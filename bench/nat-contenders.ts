@@ -1,0 +1,98 @@
+/** Those that the NAT is compared with, and the product itself. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { LabHost } from '../lab/lab.ts';
+import { bedAddresses, type NatContender, requireCommand } from './nat-bed.ts';
+import { flushConntrack } from './nat-conntrack.ts';
+
+/** The kernel without any rule, so without connection tracking. */
+export const plainForwarding: NatContender = {
+  name: 'kernel forwarding without NAT',
+  translates: false,
+  async start(gateway) {
+    setForwarding(gateway, '1');
+    return { [Symbol.asyncDispose]: () => clear(gateway) };
+  },
+};
+
+/** What an ordinary gateway has. */
+export const nftMasquerade: NatContender = {
+  name: 'nft masquerade',
+  translates: true,
+  async start(gateway) {
+    await requireCommand(gateway, ['nft', '-f', '-'], masqueradeRules);
+    setForwarding(gateway, '1');
+    return { [Symbol.asyncDispose]: () => clear(gateway) };
+  },
+};
+
+const masqueradeRules = `table inet ordinary {
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    ct state established,related accept
+    ct state invalid drop
+    iifname "lan0" oifname "wan0" accept
+  }
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "wan0" masquerade
+  }
+}
+`;
+
+/**
+ * The whole product with the config of a home.
+ *
+ * @param folder for a folder of its own at each start
+ */
+export function gatehouse(folder: string): NatContender {
+  return {
+    name: 'Gatehouse',
+    translates: true,
+    async start(gateway) {
+      await using cleanup = new AsyncDisposableStack();
+      const own = mkdtempSync(join(folder, 'gatehouse-'));
+      cleanup.defer(() => rmSync(own, { recursive: true, force: true }));
+      cleanup.defer(() => clear(gateway));
+      const configFile = join(own, 'gatehouse.yaml');
+      writeFileSync(configFile, configText({ folder: own }));
+      const running = gateway.spawn([program, 'run', '--config', configFile]);
+      cleanup.defer(async () => {
+        await running.stop(STOP_GRACE_MS);
+      });
+      await running.waitForOutput(/^gatehouse .* runs/m, START_TIMEOUT_MS);
+      return cleanup.move();
+    },
+  };
+}
+
+const program = join(import.meta.dirname, '../bin/gatehouse');
+/** A start takes a second or two; only bounds a hang. */
+const START_TIMEOUT_MS = 60_000;
+const STOP_GRACE_MS = 10_000;
+
+/** One WAN and one network, everything else as usual. */
+export const configText = ({ folder }: { readonly folder: string }) => `version: 1
+wan:
+  interface: wan0
+  address: ${bedAddresses.gatewayWan}/24
+  gateway: ${bedAddresses.outside}
+networks: { lan: { interfaces: [lan0], address: ${bedAddresses.gatewayLan}/16 } }
+firewall: { rules: [] }
+paths: { state: ${folder}/state, runtime: ${folder}/runtime }
+`;
+
+function setForwarding(gateway: LabHost, value: '0' | '1'): void {
+  gateway.setSysctls([{ path: '/proc/sys/net/ipv4/ip_forward', value }], 'required');
+}
+
+/** Rules, programs and connections are gone, whoever made them. */
+async function clear(gateway: LabHost): Promise<void> {
+  setForwarding(gateway, '0');
+  await requireCommand(gateway, ['nft', 'flush', 'ruleset']);
+  for (const name of ['wan0', 'lan0']) {
+    // There is none unless a contender made it.
+    await gateway.run(['tc', 'qdisc', 'del', 'dev', name, 'clsact'], { timeoutMs: 10_000 });
+  }
+  flushConntrack(gateway);
+}

@@ -1,0 +1,285 @@
+/**
+ * The NAT against what an ordinary gateway does, and against a gateway that does nothing: bulk TCP,
+ * small packets of few and many flows, new sessions, new mappings (nat-bed.ts says how); and what a
+ * packet costs in each of its programs (nat-test-run.ts).
+ *
+ * Each contender is started anew for each measurement and is gone after it, so that it meets no
+ * table that an earlier one has filled. One that fails is told on stderr with its reason, and the
+ * others go on; the command then ends with code 1.
+ */
+
+import { NatBed, type NatContender, type NatPattern, type Passage } from './nat-bed.ts';
+import { raiseConntrackLimits } from './nat-conntrack.ts';
+import { gatehouse, nftMasquerade, plainForwarding } from './nat-contenders.ts';
+import { natTestRunRows } from './nat-test-run.ts';
+import { type BenchRow, medians } from './table.ts';
+
+interface Measurement {
+  readonly what: string;
+  readonly unit: Unit;
+  /** An odd number. */
+  readonly rounds: number;
+  /** What a contender reaches that has just been started. */
+  readonly measure: (bed: NatBed) => Promise<Reached>;
+}
+
+interface Reached {
+  /** A second: bits, packets, or sessions by their first packets, that came out. */
+  readonly rate: number;
+  /** Packets that did not. */
+  readonly lost?: number;
+}
+
+/** How a figure is written: divided, then followed by its name. */
+interface Unit {
+  readonly name: string;
+  readonly divisor: number;
+  readonly digits: number;
+}
+
+const gigabits: Unit = { name: 'Gbit/s', divisor: 1e9, digits: 1 };
+const packets: Unit = { name: 'kpps', divisor: 1e3, digits: 0 };
+const sessions: Unit = { name: 'thousand sessions/s', divisor: 1e3, digits: 0 };
+const mappings: Unit = { name: 'thousand mappings/s', divisor: 1e3, digits: 0 };
+
+const BULK_SECONDS = 2;
+const INSIDE_HOSTS = 100;
+/** One to three seconds. */
+const FRAMES_PER_ROUND = 500_000;
+/** The last ports are found by luck. Beyond it, a figure tells of dropping, not of carrying. */
+const LOSS_MAX = 0.01;
+
+/** On a quiet machine everything fits into it. What begins later is measured in one round. */
+const ROUNDS_WITHIN_MS = 300_000;
+
+const flowCounts = { few: 1_000, many: 100_000, million: 1_000_000 } as const;
+
+/** Bulk comes first: the generator switches GRO on at one end of a link, where it stays. */
+const measurements = {
+  upload: {
+    what: 'bulk TCP with GSO, inside to outside',
+    unit: gigabits,
+    rounds: 5,
+    measure: async (bed) => ({
+      rate: await bed.bulk({ towards: 'outside', seconds: BULK_SECONDS }),
+    }),
+  },
+  download: {
+    what: 'bulk TCP with GSO, outside to inside',
+    unit: gigabits,
+    rounds: 5,
+    measure: async (bed) => ({
+      rate: await bed.bulk({ towards: 'inside', seconds: BULK_SECONDS }),
+    }),
+  },
+  few: {
+    what: '64-byte UDP, 1,000 flows',
+    unit: packets,
+    rounds: 5,
+    measure: (bed) => steadyRate(bed, flowCounts.few),
+  },
+  many: {
+    what: '64-byte UDP, 100,000 flows',
+    unit: packets,
+    rounds: 3,
+    measure: (bed) => steadyRate(bed, flowCounts.many),
+  },
+  million: {
+    what: '64-byte UDP, 1,000,000 flows',
+    unit: packets,
+    rounds: 3,
+    measure: (bed) => steadyRate(bed, flowCounts.million),
+  },
+  newSessions: {
+    what: 'new UDP sessions of existing mappings',
+    unit: sessions,
+    rounds: 3,
+    measure: newSessionRate,
+  },
+  newMappings: {
+    what: 'burst of 60,000 new mappings, each to a remote of its own',
+    unit: mappings,
+    rounds: 5,
+    measure: (bed) => burstRate(bed, { remoteAddressCount: 250, remotePortCount: 240 }),
+  },
+  newMappingsOneServer: {
+    what: 'burst of 60,000 new mappings, all to one server',
+    unit: mappings,
+    rounds: 5,
+    measure: (bed) => burstRate(bed, { remoteAddressCount: 1, remotePortCount: 1 }),
+  },
+} as const satisfies Record<string, Measurement>;
+
+type MeasurementName = keyof typeof measurements;
+
+export async function benchNat(): Promise<readonly BenchRow[]> {
+  using _ = raiseConntrackLimits();
+  await using bed = await NatBed.start();
+  const contenders: Contenders = {
+    ours: gatehouse(bed.lab.directory),
+    peer: nftMasquerade,
+    plain: plainForwarding,
+  };
+  const startedAt = performance.now();
+  const rows: BenchRow[] = [];
+  const ours: Partial<Record<MeasurementName, number | undefined>> = {};
+  for (const [name, measurement] of Object.entries(measurements)) {
+    const isLate = performance.now() - startedAt > ROUNDS_WITHIN_MS;
+    if (isLate) process.stderr.write(`${measurement.what}: one round only, time is short\n`);
+    const rounds = isLate ? 1 : measurement.rounds;
+    const figures = await compare(bed, contenders, { ...measurement, rounds });
+    ours[name as MeasurementName] = figures.ours;
+    rows.push(...rowsOf(measurement, figures));
+  }
+  rows.push(...scalingRow(ours));
+  try {
+    rows.push(...(await natTestRunRows()));
+  } catch (error) {
+    tellFailure('packets by test run', error);
+  }
+  return rows;
+}
+
+interface Contenders {
+  readonly ours: NatContender;
+  readonly peer: NatContender;
+  readonly plain: NatContender;
+}
+
+/** Absent where the contender failed. */
+interface Figures {
+  readonly ours?: number;
+  readonly peer?: number;
+  readonly plain?: number;
+}
+
+/** Rounds that alternate between the contenders. One that fails is left out from then on. */
+async function compare(
+  bed: NatBed,
+  contenders: Contenders,
+  { what, rounds, measure }: Measurement,
+): Promise<Figures> {
+  const failed = new Set<NatContender>();
+  const attempt = async (contender: NatContender): Promise<number> => {
+    if (failed.has(contender)) return Number.NaN;
+    try {
+      const { rate, lost = 0 } = await bed.measure(contender, () => measure(bed));
+      if (lost > 0) process.stderr.write(`${contender.name}, ${what}: lost ${lost} packets\n`);
+      return rate;
+    } catch (error) {
+      failed.add(contender);
+      tellFailure(`${contender.name}, ${what}`, error);
+      return Number.NaN;
+    }
+  };
+  const { ours, peer, plain } = await medians(rounds, {
+    ours: () => attempt(contenders.ours),
+    peer: () => attempt(contenders.peer),
+    plain: () => attempt(contenders.plain),
+  });
+  return {
+    ...(failed.has(contenders.ours) ? {} : { ours }),
+    ...(failed.has(contenders.peer) ? {} : { peer }),
+    ...(failed.has(contenders.plain) ? {} : { plain }),
+  };
+}
+
+function tellFailure(what: string, error: unknown): void {
+  process.stderr.write(`${what}: ${error instanceof Error ? error.message : error}\n`);
+  process.exitCode = 1;
+}
+
+/** A row needs both; what is missing was told when it failed. */
+function rowsOf({ what, unit }: Measurement, { ours, peer, plain }: Figures): BenchRow[] {
+  if (ours === undefined || peer === undefined) {
+    process.stderr.write(`${what}: ${written(ours, unit)}, the peer ${written(peer, unit)}\n`);
+    return [];
+  }
+  const without = `${plainForwarding.name} ${written(plain, unit)}`;
+  return [
+    {
+      what,
+      figure: written(ours, unit),
+      peer: `${nftMasquerade.name} ${written(peer, unit)} (${without})`,
+      ratio: ours / peer,
+    },
+  ];
+}
+
+function scalingRow(figures: {
+  readonly few?: number | undefined;
+  readonly million?: number | undefined;
+}): BenchRow[] {
+  const { few, million } = figures;
+  if (few === undefined || million === undefined) return [];
+  return [
+    {
+      what: '64-byte UDP, 1,000,000 flows against 1,000',
+      figure: written(million, packets),
+      peer: `Gatehouse at 1,000 flows ${written(few, packets)}`,
+      ratio: million / few,
+    },
+  ];
+}
+
+function written(figure: number | undefined, { name, divisor, digits }: Unit): string {
+  return figure === undefined ? 'failed' : `${(figure / divisor).toFixed(digits)} ${name}`;
+}
+
+/** The inside hosts, with one port each, and remotes enough for the flows that are asked for. */
+function flowsOfHosts(flowCount: number, { firstRemotePort = 1_024 } = {}): NatPattern {
+  const remoteAddressCount = 250;
+  const remotes = flowCount / INSIDE_HOSTS;
+  return {
+    source: { address: '10.77.1.1', addressCount: INSIDE_HOSTS, port: 40_000 },
+    destination: {
+      address: '203.0.113.1',
+      addressCount: Math.min(remotes, remoteAddressCount),
+      port: firstRemotePort,
+      portCount: Math.max(1, remotes / remoteAddressCount),
+    },
+    flowCount,
+  };
+}
+
+/** Packets a second of flows that are open, in no order. */
+async function steadyRate(bed: NatBed, flowCount: number): Promise<Reached> {
+  const flows = flowsOfHosts(flowCount);
+  await bed.openFlows(flows);
+  return reachedBy(await bed.send({ ...flows, order: 'random' }, FRAMES_PER_ROUND));
+}
+
+/** Each packet is the first one to its remote, from an endpoint that has talked to another. */
+async function newSessionRate(bed: NatBed): Promise<Reached> {
+  await bed.openFlows(flowsOfHosts(INSIDE_HOSTS));
+  const flows = flowsOfHosts(NEW_SESSION_COUNT, { firstRemotePort: 2_000 });
+  return reachedBy(await bed.send(flows, flows.flowCount));
+}
+
+/** 3,000 a host. */
+const NEW_SESSION_COUNT = 300_000;
+
+/** Each packet is the first one of its inside endpoint: 600 ports of each host. */
+async function burstRate(
+  bed: NatBed,
+  remotes: { readonly remoteAddressCount: number; readonly remotePortCount: number },
+): Promise<Reached> {
+  const flows: NatPattern = {
+    source: { address: '10.77.1.1', addressCount: INSIDE_HOSTS, port: 20_000, portCount: 600 },
+    destination: {
+      address: '203.0.113.1',
+      addressCount: remotes.remoteAddressCount,
+      port: 1_024,
+      portCount: remotes.remotePortCount,
+    },
+    combinations: 'in-step',
+    flowCount: 60_000,
+  };
+  return reachedBy(await bed.send(flows, flows.flowCount));
+}
+
+/** @throws Error when so much was lost that the figure is of something else */
+function reachedBy({ sent, arrived, framesPerSecond }: Passage): Reached {
+  if (arrived < sent * (1 - LOSS_MAX)) throw new Error(`only ${arrived} of ${sent} came through`);
+  return { rate: framesPerSecond, lost: sent - arrived };
+}
