@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { RunningProcess } from '../src/linux/command-runner.ts';
 import { Lab, type LabHost } from './lab.ts';
-import { startDhcpServer, startNat } from './stand-ins.ts';
+import { startDhcpServer } from './stand-ins.ts';
 import { homeTopology } from './topologies/home.ts';
 import { waitFor } from './wait-for.ts';
 
@@ -66,7 +66,6 @@ async function runIn(
   signal.throwIfAborted();
   await startDhcpServer(lab, gateway);
   signal.throwIfAborted();
-  await startNat(gateway, signal);
   const joining = ['laptop', 'phone'].map((name) => joinLan(lab.host(name), signal));
   const machines = await Promise.all(joining);
   signal.throwIfAborted();
@@ -248,7 +247,7 @@ function welcome(options: {
 A home network is up, with Gatehouse as its gateway. Machine, address, and how to enter it:
 ${rows.join('\n')}
 
-Played by Debian's packages until Gatehouse does it itself: DHCP (udhcpd), NAT (nft masquerade).
+Played by Debian's packages until Gatehouse does it itself: DHCP (udhcpd).
 
 Gatehouse:  ${url}/                   who answers
             ${url}/inspection/stats   packets and bytes by protocol

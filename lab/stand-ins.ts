@@ -1,11 +1,10 @@
 /**
  * Parts of a gateway that Gatehouse does not have yet, played by Debian's packages, so that the
  * demo is a whole network from the first day. Each goes away when the product does its work: the
- * DHCP server with Gatehouse's own, the NAT with the kernel's full cone.
+ * DHCP server with Gatehouse's own.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describeFailure } from '../src/linux/command-runner.ts';
 import type { Lab, LabHost } from './lab.ts';
 
 const READY_TIMEOUT_MS = 10_000;
@@ -29,18 +28,4 @@ export async function startDhcpServer(lab: Lab, gateway: LabHost): Promise<void>
   );
   const server = gateway.spawn(['busybox', 'udhcpd', '-f', configPath]);
   await server.waitForOutput(/started/, READY_TIMEOUT_MS);
-}
-
-/** Addresses and ports of the LAN are translated by nft's masquerade. */
-export async function startNat(gateway: LabHost, signal: AbortSignal): Promise<void> {
-  const argv = ['nft', '-f', '-'] as const;
-  const input = `table ip lab_stand_in {
-  chain postrouting {
-    type nat hook postrouting priority srcnat;
-    oifname "wan0" masquerade
-  }
-}
-`;
-  const result = await gateway.run(argv, { timeoutMs: READY_TIMEOUT_MS, input, signal });
-  if (!result.success) throw new Error(describeFailure(argv, result));
 }

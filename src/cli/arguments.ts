@@ -1,10 +1,16 @@
 /** What a person typed, as a value. Pure: printing and exiting is the caller's. */
 import { quoted } from '../config/config-problem.ts';
 import { suggest } from '../config/suggest.ts';
-import { REVISIONS_PER_ANSWER_MAX } from '../messages/control-messages.ts';
+import {
+  REVISIONS_PER_ANSWER_MAX,
+  type StateFilter,
+  sessionStates,
+} from '../messages/control-messages.ts';
 import { parseDuration } from '../net/duration.ts';
+import { parsePrefix } from '../net/prefix.ts';
 import { type AccessPath, parseAccess, parseSshConnection } from './access-path.ts';
 import { CommandWords } from './command-words.ts';
+import { parseProtocol, protocolNumbers } from './protocol-names.ts';
 import { UsageError } from './usage-error.ts';
 import {
   CONFIG_FILE_DEFAULT,
@@ -12,6 +18,8 @@ import {
   DEMO_PORT_DEFAULT,
   findVerb,
   HISTORY_LIMIT_DEFAULT,
+  STATES_LIMIT_DEFAULT,
+  STATES_LIMIT_MAX,
   shells,
   USER_DEFAULT,
   type VerbName,
@@ -64,6 +72,10 @@ interface OwnParts {
   };
   history: { readonly revision?: number; readonly limit: number };
   safe: { readonly on: boolean };
+  states:
+    | { readonly filter: StateFilter; readonly limit: number }
+    /** To be ended. */
+    | { readonly kill: StateFilter | 'all' };
   backup: { readonly file: string; readonly passphraseFile?: string };
   restore: { readonly file: string; readonly passphraseFile?: string };
   completion: { readonly shellName: Shell };
@@ -161,6 +173,8 @@ function commandFor(verb: VerbName, understood: Understood): CliCommand {
       return { verb, ...historyOf(given), ...instance };
     case 'safe':
       return { verb, on: !given.has('off'), ...instance };
+    case 'states':
+      return { verb, ...statesOf(given), ...instance };
     case 'backup':
     case 'restore':
       return { verb, ...backupOf(given), ...instance };
@@ -191,6 +205,7 @@ interface Range {
 
 const PORT: Range = { minimum: 0, maximum: 65_535 };
 const LIMIT: Range = { minimum: 1, maximum: REVISIONS_PER_ANSWER_MAX };
+const STATES_LIMIT: Range = { minimum: 1, maximum: STATES_LIMIT_MAX };
 const REVISION: Range = { minimum: 0, maximum: Number.MAX_SAFE_INTEGER };
 
 function numberOf(
@@ -273,6 +288,60 @@ function historyOf(given: CommandWords): OwnParts['history'] {
   if (limit !== undefined) throw given.fail('history takes a REVISION or --limit, not both');
   const revision = wholeNumber(given, { text, range: REVISION, what: 'REVISION' });
   return { revision, limit: HISTORY_LIMIT_DEFAULT };
+}
+
+function statesOf(given: CommandWords): OwnParts['states'] {
+  const filter = stateFilterOf(given);
+  const isPicking = Object.keys(filter).length > 0;
+  if (!given.has('kill')) {
+    if (given.has('all')) throw given.fail('states takes --all only with --kill');
+    return { filter, limit: numberOf(given, 'limit', STATES_LIMIT) ?? STATES_LIMIT_DEFAULT };
+  }
+  if (given.has('limit')) throw given.fail('states takes --limit only without --kill');
+  if (given.has('all') && isPicking) {
+    throw given.fail('states --kill takes --all or options that pick sessions, not both');
+  }
+  if (given.has('all')) return { kill: 'all' };
+  if (isPicking) return { kill: filter };
+  throw given.fail('states --kill needs an option that picks sessions, such as --device, or --all');
+}
+
+function stateFilterOf(given: CommandWords): StateFilter {
+  const device = addressOf(given, 'device');
+  const remote = addressOf(given, 'remote');
+  const port = numberOf(given, 'port', PORT);
+  const protocol = protocolOf(given);
+  const state = stateOf(given);
+  return {
+    ...(device === undefined ? {} : { device }),
+    ...(remote === undefined ? {} : { remote }),
+    ...(port === undefined ? {} : { port }),
+    ...(protocol === undefined ? {} : { protocol }),
+    ...(state === undefined ? {} : { state }),
+  };
+}
+
+function addressOf(given: CommandWords, option: 'device' | 'remote'): string | undefined {
+  const text = given.text(option);
+  if (text === undefined || parsePrefix(text)?.family === 4) return text;
+  const right = 'no IPv4 address such as 10.77.0.9, nor a network such as 10.77.0.0/24';
+  throw given.fail(`--${option} ${quoted(text)} is ${right}`);
+}
+
+function protocolOf(given: CommandWords): number | undefined {
+  const text = given.text('protocol');
+  if (text === undefined) return undefined;
+  const protocol = parseProtocol(text);
+  if (protocol !== undefined) return protocol;
+  const names = Object.keys(protocolNumbers).join(', ');
+  throw given.fail(`--protocol ${quoted(text)} is none of ${names}, nor a number 0 to 255`);
+}
+
+function stateOf(given: CommandWords): StateFilter['state'] {
+  const text = given.text('state');
+  const state = sessionStates.find((one) => one === text);
+  if (text === undefined || state !== undefined) return state;
+  throw given.fail(`--state ${quoted(text)} is none of ${sessionStates.join(', ')}`);
 }
 
 function backupOf(given: CommandWords): OwnParts['backup'] {

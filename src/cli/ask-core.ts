@@ -1,5 +1,10 @@
 /** One question to the running instance, and whatever keeps it from being answered. */
-import type { ControlAnswer, ControlQuestion, RefusalCode } from '../messages/control-messages.ts';
+import type {
+  ControlAnswer,
+  ControlClient,
+  ControlQuestion,
+  RefusalCode,
+} from '../messages/control-messages.ts';
 import type { Instance } from './arguments.ts';
 import { exitCodes } from './exit-codes.ts';
 import { locateInstance } from './locate-instance.ts';
@@ -11,26 +16,46 @@ type AnswerKind = Exclude<ControlAnswer['kind'], 'refused'>;
 
 export type Asked<Kind extends AnswerKind> =
   | { readonly answer: Extract<ControlAnswer, { kind: Kind }>; readonly failure?: never }
-  | {
-      readonly answer?: never;
-      readonly failure: Outcome;
-      /** Nobody to ask; `failed`: somebody who does not answer; `refused`: it said no. */
-      readonly why: 'stopped' | 'denied' | 'failed' | 'refused';
-      readonly reason: string;
-    };
+  | (Unanswered & { readonly answer?: never });
 
-export interface AskOptions<Kind extends AnswerKind> {
-  readonly instance: Instance;
+interface Unanswered {
+  readonly failure: Outcome;
+  /** Nobody to ask; `failed`: somebody who does not answer; `refused`: it said no. */
+  readonly why: 'stopped' | 'denied' | 'failed' | 'refused';
+  readonly reason: string;
+}
+
+export interface Question<Kind extends AnswerKind> {
   readonly question: ControlQuestion;
   readonly expects: Kind;
   /** Shorter than the connection's own limit. */
   readonly withinMs?: number;
 }
 
+/** A running instance that answers more than one question. It must be closed. */
+export interface OpenCore {
+  ask<Kind extends AnswerKind>(question: Question<Kind>): Promise<Asked<Kind>>;
+  close(): void;
+  readonly failure?: never;
+}
+
 export async function askCore<Kind extends AnswerKind>(
   world: CliWorld,
-  { instance, question, expects, withinMs }: AskOptions<Kind>,
+  { instance, ...question }: Question<Kind> & { readonly instance: Instance },
 ): Promise<Asked<Kind>> {
+  const core = await openCore(world, instance);
+  if (core.failure !== undefined) return core;
+  try {
+    return await core.ask(question);
+  } finally {
+    core.close();
+  }
+}
+
+export async function openCore(
+  world: CliWorld,
+  instance: Instance,
+): Promise<OpenCore | (Unanswered & { readonly answer?: never })> {
   const { runtime, doubt } = locateInstance(instance, world);
   const connection = await world.connect(runtime);
   if (connection.client === undefined) {
@@ -40,6 +65,13 @@ export async function askCore<Kind extends AnswerKind>(
     return { failure, why, reason };
   }
   const { client } = connection;
+  return { ask: (question) => askOver(client, question), close: () => client.close() };
+}
+
+async function askOver<Kind extends AnswerKind>(
+  client: ControlClient,
+  { question, expects, withinMs }: Question<Kind>,
+): Promise<Asked<Kind>> {
   try {
     const answer = await client.ask(question, withinMs);
     if (answer.kind === 'refused') return refusedBy(answer);
@@ -49,8 +81,6 @@ export async function askCore<Kind extends AnswerKind>(
     return unanswered(question, `it answered ${answer.kind}`);
   } catch (error) {
     return unanswered(question, messageOf(error));
-  } finally {
-    client.close();
   }
 }
 

@@ -5,7 +5,8 @@ import { exitCodes } from './exit-codes.ts';
 import { documentOf, homeConfig, SimulatedWorld, typed } from './simulated-world.ts';
 
 const { rulesetText } =
-  compileConfiguration(homeConfig, { fileName: 'x' }).compiled ?? assert.fail();
+  compileConfiguration(homeConfig, { fileName: 'x', forwardedTraffic: 'sessions' }).compiled ??
+  assert.fail();
 const withoutRule = homeConfig.replace(/^ {2}rules:\n.*\n/m, '  rules: []\n');
 
 /** `homeConfig` is in force. */
@@ -13,7 +14,13 @@ function worldWith(text: string): SimulatedWorld {
   const world = new SimulatedWorld();
   world.files.set('/etc/gatehouse/gatehouse.yaml', homeConfig);
   world.files.set('new.yaml', text);
-  world.core = () => ({ kind: 'running', configFile: 'f', configText: homeConfig, rulesetText });
+  world.core = () => ({
+    kind: 'running',
+    configFile: 'f',
+    configText: homeConfig,
+    rulesetText,
+    forwardedTraffic: 'sessions',
+  });
   return world;
 }
 
@@ -72,7 +79,8 @@ test('rules prints the ruleset in force, tabs and all', async () => {
 test('rules --planned prints that of a file, and asks nobody', async () => {
   const world = worldWith(withoutRule);
   assert.equal(await typed(world, 'rules', '--planned', 'new.yaml', '--json'), exitCodes.done);
-  const { compiled } = compileConfiguration(withoutRule, { fileName: 'x' });
+  const options = { fileName: 'x', forwardedTraffic: 'sessions' } as const;
+  const { compiled } = compileConfiguration(withoutRule, options);
   assert.deepEqual(documentOf(world), { rulesetText: compiled?.rulesetText });
   assert.deepEqual(world.connectedTo, []);
 });

@@ -1,5 +1,6 @@
 /** `gatehouse diff`: a config against what is in force. */
 import { diffLines } from '../gateway/change/line-diff.ts';
+import { compileConfiguration } from '../gateway/compile-configuration.ts';
 import type { CommandOf } from './arguments.ts';
 import { askCore } from './ask-core.ts';
 import { exitCodes } from './exit-codes.ts';
@@ -17,9 +18,14 @@ export async function diff(command: CommandOf<'diff'>, world: CliWorld): Promise
     expects: 'running',
   });
   if (asked.answer === undefined) return asked.failure;
-  const { configText, rulesetText } = asked.answer;
+  const { configText, rulesetText, forwardedTraffic } = asked.answer;
+  const planned =
+    forwardedTraffic === 'sessions'
+      ? compiled
+      : compileConfiguration(compiled.configText, { fileName: name, forwardedTraffic }).compiled;
   const configDiff = diffLines({ before: configText, after: compiled.configText });
-  const rulesetDiff = diffLines({ before: rulesetText, after: compiled.rulesetText });
+  const after = planned?.rulesetText ?? compiled.rulesetText;
+  const rulesetDiff = diffLines({ before: rulesetText, after });
   const isDifferent = configDiff !== '' || rulesetDiff !== '';
   const lines = [
     ...section(configDiff, { before: 'in force', after: name }),

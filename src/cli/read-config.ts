@@ -20,7 +20,9 @@ export function readConfig(file: string, world: CliWorld): ReadConfig {
   const read = world.readFile(file);
   if (read.text === undefined) return { failure: failed(read.reason) };
   const name = file === '-' ? 'standard input' : file;
-  const { compiled, problems } = compileConfiguration(read.text, { fileName: name });
+  // What a core makes of it where the kernel takes the NAT.
+  const options = { fileName: name, forwardedTraffic: 'sessions' } as const;
+  const { compiled, problems } = compileConfiguration(read.text, options);
   if (compiled === undefined) return { failure: configProblems(problems) };
   return { compiled, name };
 }

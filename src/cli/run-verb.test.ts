@@ -24,7 +24,7 @@ function hostileCore(question: ControlQuestion): ControlReply {
     case 'get-status':
       return { kind: 'status', status: hostileStatus };
     case 'get-running':
-      return { kind: 'running', configFile: hostile, ...texts };
+      return { kind: 'running', configFile: hostile, forwardedTraffic: 'sessions', ...texts };
     case 'get-revisions':
       return { kind: 'revisions', revisions: [summary] };
     case 'get-revision':
@@ -49,6 +49,14 @@ const hostileStatus: CoreStatus = {
   safeMode: { sinceMs: 0, author: hostile },
   roles: [{ role: hostile, phase: 'stopped', restartCount: 0, lastExit: hostile, forMs: 0 }],
   interfaces: [{ name: hostile, state: 'failed' }],
+  nat: {
+    state: 'off',
+    reason: hostile,
+    interfaces: [{ name: hostile, state: 'failed' }],
+    overlappingNetworks: [hostile],
+    externalAddresses: [hostile],
+    counters: [{ name: hostile, count: 1 }],
+  },
   apiAddresses: [hostile],
   notInForce: [hostile],
 };
@@ -85,6 +93,9 @@ for (const words of [
   ['init', '--output', hostile],
   ['safe'],
   ['safe', '--off'],
+  ['states'],
+  ['states', '--device', hostile],
+  ['states', '--kill', '--all'],
   ['doctor'],
   ['backup', 'a'],
   ['restore', 'a'],
@@ -121,6 +132,8 @@ const goodPaths: readonly (readonly [string, ...string[]])[] = [
   ['history'],
   ['history', '1'],
   ['safe'],
+  ['states'],
+  ['states', '--kill', '--all'],
   ['backup', 'a'],
   ['restore', 'a'],
   ['completion', 'bash'],
@@ -137,6 +150,8 @@ test('every verb with --json prints one document with the keys that its help nam
     world.action = { success: true, lines: [] };
     world.core = (question) => {
       if (question.kind === 'set-safe-mode') return { kind: 'safe-mode', on: question.on };
+      if (question.kind === 'get-states') return { kind: 'states', states: [], examinedCount: 0 };
+      if (question.kind === 'kill-states') return { kind: 'states-killed', killedCount: 0 };
       const isChange = ['apply', 'apply-revision', 'confirm', 'rollback'].includes(question.kind);
       const change = { changeId: 'c3', outcome: 'applied', rollbackInMs: 1, revision: 2 } as const;
       return isChange ? { kind: 'change', ...change } : hostileCore(question);

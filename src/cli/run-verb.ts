@@ -63,6 +63,8 @@ async function outcomeOf(command: VerbCommand, world: CliWorld): Promise<Outcome
       return (await import('./history.ts')).history(command, world);
     case 'safe':
       return (await import('./safe.ts')).safe(command, world);
+    case 'states':
+      return (await import('./states.ts')).states(command, world);
     case 'status':
       return (await import('./status.ts')).status(command, world);
     case 'doctor':

@@ -22,6 +22,22 @@ const healthy: CoreStatus = {
     { name: 'wan0', state: 'counting' },
     { name: 'lan0', state: 'absent' },
   ],
+  nat: {
+    state: 'on',
+    interfaces: [
+      { name: 'wan0', state: 'attached' },
+      { name: 'lan0', state: 'absent' },
+    ],
+    overlappingNetworks: [],
+    externalAddresses: ['198.51.100.1', '198.51.100.2'],
+    sessions: { open: 1_234, max: 1_000_000 },
+    mappings: 321,
+    memoryBytes: 157_000_000,
+    counters: [
+      { name: 'translated', count: 123_456 },
+      { name: 'droppedHostSessions', count: 7 },
+    ],
+  },
   apiAddresses: ['127.0.0.1:8443'],
   notInForce: ['dns: no questions are answered yet.'],
 };
@@ -37,6 +53,14 @@ const troubled: CoreStatus = {
   })),
   ruleset: 'safe',
   forwarding: false,
+  nat: {
+    state: 'off',
+    reason: 'cannot load nat.o: EPERM',
+    interfaces: [],
+    overlappingNetworks: ['lan'],
+    externalAddresses: [],
+    counters: [],
+  },
   safeMode: { sinceMs: 0, author: 'anna' },
   change: { changeId: 'c3f9', author: 'ben', phase: 'waiting', rollbackInMs: 41_000 },
   roles: [
@@ -64,6 +88,10 @@ ruleset    of the config, 42 rules; packets are forwarded
 role       api: running for 90 s
 interface  wan0: counting
 interface  lan0: absent
+nat        on, with 198.51.100.1, 198.51.100.2
+nat        1234 of 1000000 sessions, 321 mappings, 157 MB
+nat        not on lan0 yet: absent
+nat        translated 123456, dropped host sessions 7
 api        127.0.0.1:8443
 not yet    dns: no questions are answered yet.
 `,
@@ -81,6 +109,8 @@ test('one that is not healthy ends with 6 and says why', async () => {
     'safe mode  on since 1970-01-01T00:00:00Z by anna',
     `change     c3f9 by ben: waiting; rolled back in 41 s unless: ${way}`,
     'role       api: waiting for 2 s, started again 3 times, last ended: signal SIGKILL',
+    'nat        off: cannot load nat.o: EPERM',
+    'nat        without the network lan, whose addresses the WAN has, too',
     'problem    nft crashed',
     'alarm      2 earlier ones: see --json',
     'alarm      1970-01-01T00:00:11Z: alarm 11',

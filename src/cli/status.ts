@@ -1,5 +1,5 @@
 /** `gatehouse status`: how the running instance does. */
-import type { CoreStatus } from '../messages/control-messages.ts';
+import type { CoreStatus, NatStatus } from '../messages/control-messages.ts';
 import type { CommandOf, Instance } from './arguments.ts';
 import { askCore } from './ask-core.ts';
 import { exitCodes } from './exit-codes.ts';
@@ -23,6 +23,8 @@ export async function status(command: CommandOf<'status'>, world: CliWorld): Pro
     ...rowsOnProgram(told),
     ...rowsOnPolicy(told, command),
     ...rowsOnParts(told),
+    ...rowsOnNat(told.nat),
+    ...told.apiAddresses.map((address): Row => ['api', address]),
     ...told.notInForce.map((text): Row => ['not yet', text]),
     ...told.problems.map((text): Row => ['problem', text]),
     ...rowsOnAlarms(told),
@@ -73,7 +75,7 @@ function rowOnChange(change: NonNullable<CoreStatus['change']>, instance: Instan
   return ['change', `${what}; rolled back in ${spanInWords(rollbackInMs)} unless: ${unless}`];
 }
 
-function rowsOnParts({ roles, interfaces, apiAddresses }: CoreStatus): Row[] {
+function rowsOnParts({ roles, interfaces }: CoreStatus): Row[] {
   return [
     ...roles.map(({ role, phase, restartCount, lastExit, forMs }): Row => {
       const restarts = restartCount === 0 ? '' : `, started again ${restartCount} times`;
@@ -81,8 +83,31 @@ function rowsOnParts({ roles, interfaces, apiAddresses }: CoreStatus): Row[] {
       return ['role', `${role}: ${phase} for ${spanInWords(forMs)}${restarts}${why}`];
     }),
     ...interfaces.map(({ name, state }): Row => ['interface', `${name}: ${state}`]),
-    ...apiAddresses.map((address): Row => ['api', address]),
   ];
+}
+
+function rowsOnNat({ state, reason, ...nat }: NatStatus): Row[] {
+  const { externalAddresses, sessions, mappings = 0, memoryBytes = 0, counters } = nat;
+  const addresses = externalAddresses.length === 0 ? 'no address' : externalAddresses.join(', ');
+  const megabytes = Math.round(memoryBytes / 1_000_000);
+  const rest = `${mappings} mappings, ${megabytes} MB`;
+  const missing = nat.interfaces.filter((one) => one.state !== 'attached');
+  const counts = counters.map(({ name, count }) => `${inWords(name)} ${count}`);
+  const texts = [
+    state === 'on' ? `on, with ${addresses}` : `${state}: ${reason ?? 'no reason is known'}`,
+    ...(sessions === undefined ? [] : [`${sessions.open} of ${sessions.max} sessions, ${rest}`]),
+    ...missing.map((one) => `not on ${one.name} yet: ${one.state}`),
+    ...nat.overlappingNetworks.map((name) => {
+      return `without the network ${name}, whose addresses the WAN has, too`;
+    }),
+    ...(counts.length === 0 ? [] : [counts.join(', ')]),
+  ];
+  return texts.map((text): Row => ['nat', text]);
+}
+
+/** `droppedHostSessions` as `dropped host sessions`. */
+function inWords(name: string): string {
+  return name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
 
 function rowsOnAlarms({ alarms }: CoreStatus): Row[] {

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import {
   alignColumns,
+  bytesInWords,
   escapeJson,
   escapeLine,
   instantInWords,
@@ -65,4 +66,22 @@ test('spans and instants are said as people do', () => {
   }
   assert.equal(instantInWords(0), '1970-01-01T00:00:00Z');
   assert.equal(instantInWords(Number.NaN), 'unknown time');
+});
+
+test('bytes are told in at most four characters, however many', () => {
+  for (const [count, words] of [
+    [0, '0'],
+    [999, '999'],
+    [1_000, '1.0K'],
+    [9_949, '9.9K'],
+    [9_950, '10K'],
+    [999_499, '999K'],
+    [999_500, '1.0M'],
+    [57_400_000, '57M'],
+    [1_230_000_000, '1.2G'],
+    [Number.MAX_SAFE_INTEGER, '9.0P'],
+  ] as const) {
+    assert.equal(bytesInWords(count), words);
+  }
+  fc.assert(fc.property(fc.maxSafeNat(), (count) => bytesInWords(count).length <= 4));
 });

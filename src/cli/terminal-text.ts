@@ -73,6 +73,19 @@ export function spanInWords(milliseconds: number): string {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+/** At most four characters: `999`, `1.2K`, `57M`. A K is a thousand. */
+export function bytesInWords(count: number): string {
+  let value = count;
+  let unit = '';
+  for (const next of ['K', 'M', 'G', 'T', 'P']) {
+    if (value < 999.5) break;
+    value /= 1000;
+    unit = next;
+  }
+  const isShort = unit !== '' && value < 9.95;
+  return `${isShort ? value.toFixed(1) : Math.round(value)}${unit}`;
+}
+
 /** By ISO 8601, in UTC, to the second. @param milliseconds since 1970, from a clock that may err */
 export function instantInWords(milliseconds: number): string {
   const date = new Date(milliseconds);

@@ -2,7 +2,8 @@
  * Every verb of the command line. Parsing, help, shell completion and docs/command-line.md come
  * from this table.
  */
-import { REVISIONS_PER_ANSWER_MAX } from '../messages/control-messages.ts';
+import { REVISIONS_PER_ANSWER_MAX, sessionStates } from '../messages/control-messages.ts';
+import { protocolNumbers } from './protocol-names.ts';
 
 /** What a shell offers in a word's place: files, folders, nothing, or these words. */
 export type Completion = 'file' | 'folder' | 'nothing' | readonly string[];
@@ -43,6 +44,9 @@ export const CONFIG_FILE_DEFAULT = '/etc/gatehouse/gatehouse.yaml';
 export const CONFIG_FILE_VARIABLE = 'GATEHOUSE_CONFIG';
 export const WINDOW_DEFAULT = '60s';
 export const HISTORY_LIMIT_DEFAULT = 20;
+export const STATES_LIMIT_DEFAULT = 100;
+/** As many as a table has by default. More would not fit into one string of JSON. */
+export const STATES_LIMIT_MAX = 1_000_000;
 export const USER_DEFAULT = 'gatehouse';
 export const DEMO_PORT_DEFAULT = 8080;
 export const shells = ['bash', 'zsh', 'fish'] as const;
@@ -347,6 +351,72 @@ const changeVerbs = [
   },
 ] as const satisfies readonly VerbDescription[];
 
+const trafficVerbs = [
+  {
+    name: 'states',
+    summary: 'list the sessions of the NAT, or end some of them',
+    description: [
+      'One line a session: protocol, who opened it, to whom, by which port outside (`via`), how ' +
+        'far it is, and the bytes of both directions. Addresses are those inside. The options ' +
+        'that pick sessions can be combined: all of them must fit. --json tells more.',
+      'With --kill the sessions that were picked end at once. The next packet of a TCP ' +
+        'connection is answered with a reset; other traffic may open a new session, where the ' +
+        'rules let it. TCP that is older than the gateway and silent since its start is reset by ' +
+        'its next packet, too.',
+    ],
+    options: [
+      {
+        name: 'device',
+        value: 'ADDRESS',
+        description: "the inside end's; a network such as 10.77.0.0/24 means all in it",
+        completes: 'nothing',
+      },
+      {
+        name: 'remote',
+        value: 'ADDRESS',
+        description: "the other end's, or its network",
+        completes: 'nothing',
+      },
+      {
+        name: 'port',
+        value: 'PORT',
+        description: "either end's, as inside or outside sees it; of ICMP the identifier",
+        completes: 'nothing',
+      },
+      {
+        name: 'protocol',
+        value: 'PROTOCOL',
+        description: `${Object.keys(protocolNumbers).join(', ')}, or its number`,
+        completes: Object.keys(protocolNumbers),
+      },
+      {
+        name: 'state',
+        value: 'STATE',
+        description: `how far it is: ${sessionStates.join(', ')}`,
+        completes: sessionStates,
+      },
+      {
+        name: 'limit',
+        value: 'NUMBER',
+        description: `how many to list, 1 to ${STATES_LIMIT_MAX}, which take 1.5 GB of memory`,
+        default: `${STATES_LIMIT_DEFAULT}`,
+        completes: 'nothing',
+      },
+      {
+        name: 'kill',
+        description: 'end the sessions that the other options pick, instead of listing them',
+        completes: 'nothing',
+      },
+      {
+        name: 'all',
+        description: 'with --kill and nothing picked: end every session',
+        completes: 'nothing',
+      },
+    ],
+    document: ['states', 'isWhole', 'examinedCount', 'killedCount'],
+  },
+] as const satisfies readonly VerbDescription[];
+
 const otherVerbs = [
   {
     name: 'backup',
@@ -394,6 +464,7 @@ const otherVerbs = [
       description: 'the verb to tell about',
       completes: [
         ...[...programVerbs, ...configVerbs, ...changeVerbs].map(({ name }) => name),
+        ...trafficVerbs.map(({ name }) => name),
         ...['backup', 'restore', 'completion', 'version', 'help'],
       ],
     },
@@ -402,7 +473,13 @@ const otherVerbs = [
   },
 ] as const satisfies readonly VerbDescription[];
 
-const table = [...programVerbs, ...configVerbs, ...changeVerbs, ...otherVerbs] as const;
+const table = [
+  ...programVerbs,
+  ...configVerbs,
+  ...changeVerbs,
+  ...trafficVerbs,
+  ...otherVerbs,
+] as const;
 
 export type VerbName = (typeof table)[number]['name'];
 /** Every option of every verb. */

@@ -12,7 +12,7 @@ networks:
     interfaces: [lan0]            # several are bridged
     address: 10.77.0.1/24
     dhcp: { range: 10.77.0.100-10.77.0.199, lease: 12h }
-    nat: { filtering: endpoint-independent }
+    nat: { mode: translate, filtering: endpoint-independent }
   guests:
     interfaces: [lan1]
     address: 10.78.0.1/24
@@ -25,6 +25,13 @@ dns:
 portForwards:
   - { protocol: tcp, port: 8080, to: 10.77.0.20:80, comment: the web server }
   - { protocol: udp, port: 6000-6009, to: 10.77.0.21:6000 }
+
+nat:
+  externalAddresses: [198.51.100.2]
+  oneToOne:
+    - { external: 198.51.100.3, internal: 10.77.0.22 }
+  sessions: 1000000
+  timeouts: { udp: 5m }
 
 api:
   listen: [10.77.0.1:8443, 127.0.0.1:8443]

@@ -34,7 +34,9 @@ import { suggest } from './suggest.ts';
 export const reservedNetworkNames: readonly string[] = ['wan', 'gateway', 'any'];
 
 /** This network, loopback, multicast and reserved (RFC 6890): no interface has such an address. */
-const hostless = ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/4', '240.0.0.0/4'].map(requirePrefix);
+export const hostlessPrefixes = ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/4', '240.0.0.0/4'].map(
+  requirePrefix,
+);
 
 export function judgeNetworks(
   config: SoundConfig,
@@ -58,7 +60,7 @@ export function judgeNetworks(
 
 function judgeOwnAddress({ path, value }: Placed<InterfaceAddress>, problems: MeaningProblems) {
   const found = quoted(formatInterfaceAddress(value));
-  if (hostless.some((prefix) => prefixesOverlap(prefix, value.prefix))) {
+  if (hostlessPrefixes.some((prefix) => prefixesOverlap(prefix, value.prefix))) {
     problems.add({ path, expected: 'an address that a host can have', found });
   } else if (!isHostAddress(value)) {
     const expected = `an address of a host in ${formatPrefix(value.prefix)}`;

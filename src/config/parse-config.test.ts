@@ -29,7 +29,10 @@ test('the example of the reference is right, and is what the schema describes', 
   const { config, problems } = parseConfig(exampleConfig, { fileName });
   assert.equal(problems, undefined);
   assert.deepEqual([...Value.Errors(configSchema, config)], []);
-  assert.deepEqual(config?.networks['guests']?.nat, { filtering: 'endpoint-independent' });
+  assert.deepEqual(config?.networks['guests']?.nat, {
+    mode: 'translate',
+    filtering: 'endpoint-independent',
+  });
   assert.equal(config?.gatekeeper?.protected[0]?.grantors[1]?.weight, 1);
 });
 
@@ -39,6 +42,24 @@ test('what a file leaves out has its default', () => {
     version: 1,
     networks: {},
     portForwards: [],
+    nat: {
+      externalAddresses: [],
+      oneToOne: [],
+      portRange: '1024-61439',
+      sessions: 1_000_000,
+      sessionsPerHost: 65_536,
+      mappingsPerHost: 16_384,
+      unansweredPerMapping: 1_024,
+      timeouts: {
+        udp: '5m',
+        udpUnanswered: '30s',
+        tcpEstablished: '124m',
+        tcpOpening: '4m',
+        tcpClosing: '4m',
+        icmp: '60s',
+        other: '10m',
+      },
+    },
     api: { listen: ['127.0.0.1:8443'], tls: { mode: 'self-signed' }, trustedProxies: [] },
     firewall: {
       rules: [],
@@ -264,6 +285,100 @@ test('port forwards lead to hosts in networks, by ports of their own', () => {
   }
 });
 
+test("external addresses are nobody's but the NAT's", () => {
+  const pool = 'externalAddresses: [198.51.100.2]';
+  const hosts = '{ external: 198.51.100.3, internal: 10.77.0.22 }';
+  const added = (more: string) => `externalAddresses: [198.51.100.2, ${more}]`;
+  for (const [piece, other, found] of [
+    [pool, added('192.0.2.9'), undefined],
+    [
+      pool,
+      added('198.51.100.2'),
+      'nat.externalAddresses[1]: the one of `nat.externalAddresses[0]`',
+    ],
+    [
+      pool,
+      added('198.51.100.3'),
+      'nat.oneToOne[0].external: the one of `nat.externalAddresses[1]`',
+    ],
+    [
+      pool,
+      added('198.51.100.1'),
+      'nat.externalAddresses[1]: `198.51.100.1`, the address of `wan.address`',
+    ],
+    [pool, added('10.78.0.9'), 'nat.externalAddresses[1]: `10.78.0.9`, in `guests`'],
+    [pool, added('224.0.0.9'), 'nat.externalAddresses[1]: `224.0.0.9`'],
+    [hosts, hosts.replace('10.77.0.22', '10.99.0.22'), 'nat.oneToOne[0].internal: `10.99.0.22`'],
+    [hosts, hosts.replace('10.77.0.22', '10.77.0.255'), 'nat.oneToOne[0].internal: `10.77.0.255`'],
+    [
+      hosts,
+      hosts.replace('10.77.0.22', '10.77.0.1'),
+      'nat.oneToOne[0].internal: `10.77.0.1`, the address of `networks.lan.address`',
+    ],
+    [
+      hosts,
+      `${hosts}\n    - { external: 198.51.100.4, internal: 10.77.0.22 }`,
+      'nat.oneToOne[1].internal: the one of `nat.oneToOne[0].internal`',
+    ],
+  ] as const) {
+    assert.deepEqual(mistakesWith(piece, other), found === undefined ? [] : [found]);
+  }
+  const many = Array.from({ length: 15 }, (_, index) => `192.0.2.${index + 1}`).join(', ');
+  assert.deepEqual(mistakesWith(pool, `externalAddresses: [${many}]`), ['nat: 16']);
+  const withoutWan = 'version: 1\nnat: { externalAddresses: [192.0.2.1] }\n';
+  assert.deepEqual(placesIn(withoutWan), ['2:27 nat.externalAddresses']);
+});
+
+test('a routed network has no external ports and addresses', () => {
+  assert.deepEqual(mistakesWith('mode: translate', 'mode: route'), [
+    'portForwards[0].to: `10.77.0.20`: `lan` has `nat.mode: route`',
+    'portForwards[1].to: `10.77.0.21`: `lan` has `nat.mode: route`',
+    'nat.oneToOne[0].internal: `10.77.0.22`: `lan` has `nat.mode: route`',
+  ]);
+});
+
+test('ports of the NAT and ports of the gateway itself do not meet', () => {
+  const sessions = '  sessions: 1000000\n';
+  for (const [range, found] of [
+    ['1024-61439', undefined],
+    ['20000-30000', undefined],
+    ['1023-61439', 'nat.portRange: `1023-61439`'],
+    ['1024-61440', 'nat.portRange: `1024-61440`'],
+    ['2000-2000', 'nat.portRange: `2000-2000`'],
+  ]) {
+    const mistakes = mistakesWith(sessions, `  portRange: ${range}\n`);
+    assert.deepEqual(mistakes, found === undefined ? [] : [found]);
+  }
+  assert.deepEqual(mistakesWith('port: 6000-6009', 'port: 61430-61440'), [
+    'portForwards[1].port: 61430-61440',
+  ]);
+  const forward = (port: string) =>
+    placesIn(
+      'version: 1\nwan: { interface: wan0, address: dhcp }\n' +
+        'networks: { lan: { interfaces: [lan0], address: 10.77.0.1/24 } }\n' +
+        `portForwards: [{ protocol: udp, port: ${port}, to: 10.77.0.2:1 }]\n`,
+    );
+  assert.deepEqual(forward('60-70'), ['4:39 portForwards[0].port']);
+  assert.deepEqual(forward('69'), []);
+});
+
+test('times of the NAT are not below what the standards ask for', () => {
+  for (const [time, found] of [
+    ['udp: 2m', undefined],
+    ['udp: 119s', 'nat.timeouts.udp: the text `119s`'],
+    ['tcpEstablished: 123m', 'nat.timeouts.tcpEstablished: the text `123m`'],
+    ['tcpOpening: 239s', 'nat.timeouts.tcpOpening: the text `239s`'],
+    ['tcpClosing: 239s', 'nat.timeouts.tcpClosing: the text `239s`'],
+    ['icmp: 59s', 'nat.timeouts.icmp: the text `59s`'],
+    ['other: 8d', 'nat.timeouts.other: the text `8d`'],
+  ]) {
+    assert.deepEqual(
+      mistakesWith('{ udp: 5m }', `{ ${time} }`),
+      found === undefined ? [] : [found],
+    );
+  }
+});
+
 test('port forwards need a WAN', () => {
   assert.ok(
     placesIn('version: 1\nportForwards: [{ protocol: tcp, port: 1, to: 10.0.0.1:1 }]\n').includes(
@@ -311,9 +426,9 @@ test('rules name networks that exist, and ports of protocols that have some', ()
 
 test('a key that is no name is not suggested where a name is missing', () => {
   assert.deepEqual(messagesIn(exampleConfig.replace('    homework:', '    \u00a0homework:')), [
-    'gatehouse.yaml:53:17: firewall.devices.console.schedule: expected the name of a schedule in ' +
+    'gatehouse.yaml:60:17: firewall.devices.console.schedule: expected the name of a schedule in ' +
       '`firewall.schedules`, found `homework`',
-    'gatehouse.yaml:55:5: firewall.schedules["\\u00a0homework"]: expected a name: a letter or _, ' +
+    'gatehouse.yaml:62:5: firewall.schedules["\\u00a0homework"]: expected a name: a letter or _, ' +
       'then at most 31 letters, digits or _, found `\\u00a0homework`',
   ]);
 });

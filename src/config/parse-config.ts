@@ -4,6 +4,7 @@ import { gatewayFactsOf } from './gateway-facts.ts';
 import { asJsonSchema } from './json-schema.ts';
 import { judgeAccess } from './judge-access.ts';
 import { judgeFirewall } from './judge-firewall.ts';
+import { judgeNat } from './judge-nat.ts';
 import { judgeNetworks } from './judge-networks.ts';
 import { judgeShape } from './judge-shape.ts';
 import { judgeShield } from './judge-shield.ts';
@@ -43,6 +44,7 @@ function judgeMeaning(config: SoundConfig, tree: SourceTree, problems: MeaningPr
   const facts = gatewayFactsOf(config, tree);
   judgeNetworks(config, facts, problems);
   judgeAccess(config, facts, problems);
+  judgeNat(config, facts, problems);
   judgeFirewall(config, facts, problems);
   judgeShield(config, problems);
 }

@@ -1,4 +1,4 @@
-/** Sections of the home and edge gateway: wan, networks, dns, portForwards, dataplane. */
+/** Sections of the home and edge gateway but for `nat`: wan, networks, dns and so on. */
 import {
   byInterface,
   listOf,
@@ -10,6 +10,7 @@ import {
   text,
   wordOrText,
 } from './schema-fields.ts';
+import { natFiltering } from './schema-nat.ts';
 
 export const wanSchema = section(
   {
@@ -41,9 +42,15 @@ const dhcpSchema = section(
   { description: 'Addresses for clients of this network. Without it, clients get none from here.' },
 );
 
-const natSchema = section(
+const networkNatSchema = section(
   {
-    filtering: oneOf(['endpoint-independent', 'address-dependent', 'address-and-port-dependent'], {
+    mode: oneOf(['translate', 'route'], {
+      description:
+        'Whether hosts of this network share an external address, or keep their own addresses, ' +
+        'to which the provider must know the way.',
+      default: 'translate',
+    }),
+    filtering: natFiltering({
       description:
         'Who may answer to a mapping (RFC 4787): everybody (full cone), hosts that were talked ' +
         'to, or only the very endpoints that were talked to.',
@@ -65,7 +72,7 @@ export const networksSchema = named(
         description: "The gateway's own address in this network, and how large the network is.",
       }),
       dhcp: optional(dhcpSchema),
-      nat: natSchema,
+      nat: networkNatSchema,
     },
     { description: 'One network behind the gateway.' },
   ),

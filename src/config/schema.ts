@@ -12,6 +12,7 @@ import {
   portForwardsSchema,
   wanSchema,
 } from './schema-gateway.ts';
+import { natSchema } from './schema-nat.ts';
 import { apiSchema, pathsSchema } from './schema-service.ts';
 import { gatekeeperSchema, grantorSchema } from './schema-shield.ts';
 
@@ -27,6 +28,7 @@ export const configSchema = section(
     networks: networksSchema,
     dns: optional(dnsSchema),
     portForwards: portForwardsSchema,
+    nat: natSchema,
     api: apiSchema,
     firewall: firewallSchema,
     dataplane: dataplaneSchema,

@@ -18,6 +18,7 @@ export function findNotInForce(config: Config): string[] {
   return [
     ...findInWan(config),
     ...findInNetworks(config),
+    ...findInNat(config),
     ...findInServices(config),
     ...findInFirewall(config),
     ...findInDataplane(config),
@@ -32,7 +33,7 @@ function findInWan({ wan }: Config): string[] {
     : ['wan.address: address and route are not set on the interface yet; set them by other means.'];
 }
 
-function findInNetworks({ networks, wan }: Config): string[] {
+function findInNetworks({ networks }: Config): string[] {
   const all = Object.entries(networks);
   return [
     ...about(names(all), (which) => {
@@ -45,13 +46,17 @@ function findInNetworks({ networks, wan }: Config): string[] {
     ...about(names(all.filter(([, { dhcp }]) => dhcp !== undefined)), (which) => {
       return `networks: dhcp of ${which} does not give addresses to clients yet.`;
     }),
-    ...about(wan === undefined ? [] : names(all), (which) => {
-      return `networks: nat of ${which} does not translate yet; packets keep their addresses.`;
-    }),
   ];
 }
 
-function findInServices({ dns, portForwards, api }: Config): string[] {
+function findInNat({ nat }: Config): string[] {
+  const addresses = [...nat.externalAddresses, ...nat.oneToOne.map(({ external }) => external)];
+  return about(addresses, (which) => {
+    return `nat: ${which} not set on the WAN's interface yet; set by other means.`;
+  });
+}
+
+function findInServices({ dns, api }: Config): string[] {
   const unserved = api.listen.filter((text) => {
     const endpoint = parseEndpoint(text);
     const isLocal = endpoint !== undefined && isLoopback(endpoint.address);
@@ -59,7 +64,6 @@ function findInServices({ dns, portForwards, api }: Config): string[] {
   });
   return [
     ...(dns === undefined ? [] : ['dns: no questions are answered yet.']),
-    ...(portForwards.length === 0 ? [] : ['portForwards: nothing is forwarded yet.']),
     ...about(unserved, (which) => {
       const only = 'only loopback addresses with `tls.mode: off` are';
       return `api.listen: ${which} not served yet; ${only}.`;

@@ -27,7 +27,7 @@ export interface XdpAttachment {
 }
 
 export interface TcAttachment {
-  readonly direction: 'ingress' | 'egress';
+  readonly direction: TcDirection;
   replace(program: BpfProgram): void;
   detach(): void;
 }
@@ -100,11 +100,19 @@ const tcAttachPoints = { ingress: 1, egress: 2 } as const;
 const BPF_TC_F_REPLACE = 1;
 
 /**
- * Our place among the filters of an interface: a low priority number runs early, and a fixed handle
- * lets the next process find and replace what this one attached.
+ * Our places among the filters of an interface, in the order in which packets meet them: a low
+ * priority number runs early, and a fixed handle lets the next process find and replace what this
+ * one attached.
  */
-const TC_PRIORITY = 1;
-const TC_HANDLE = 0x6761;
+export const tcPlaces = {
+  counting: { priority: 1, handle: 0x6761 },
+  nat: { priority: 2, handle: 0x6762 },
+  /** On the interface of held fragments alone. */
+  fragments: { priority: 3, handle: 0x6763 },
+} as const;
+
+export type TcPlace = keyof typeof tcPlaces;
+export type TcDirection = 'ingress' | 'egress';
 
 /**
  * Attaches a program to clsact, which is made when it is missing and left in place afterwards:
@@ -114,17 +122,20 @@ const TC_HANDLE = 0x6761;
 export function attachTc(
   program: BpfProgram,
   target: InterfaceTarget,
-  direction: 'ingress' | 'egress',
+  direction: TcDirection,
+  place: TcPlace = 'counting',
 ): TcAttachment {
   let current = program;
   // From here on the interface is meant, whatever it will be called.
   const index = within(target, (found) => found);
   const put = (next: BpfProgram): void => {
     inside(target, () => {
-      const options = tcOptions().setU32(8, next.fd).setU32(12, BPF_TC_F_REPLACE);
+      const options = tcOptions(place).setU32(8, next.fd).setU32(12, BPF_TC_F_REPLACE);
       callLibbpf(`attach ${next.name} to ${target.interface} at tc ${direction}`, () =>
         libbpf.bpf_tc_attach(tcHook(index, direction).bytes, options.bytes),
       );
+      if (direction === 'egress')
+        requireClsact(next, { index, place, interface: target.interface });
     });
     current = next;
   };
@@ -140,13 +151,29 @@ export function attachTc(
     replace: put,
     detach: () => {
       inside(target, () => {
-        requireOwn(current, { index, direction, interface: target.interface });
+        requireOwn(current, { index, direction, place, interface: target.interface });
         callLibbpf(`detach ${current.name} from ${target.interface}`, () =>
-          libbpf.bpf_tc_detach(tcHook(index, direction).bytes, tcOptions().bytes),
+          libbpf.bpf_tc_detach(tcHook(index, direction).bytes, tcOptions(place).bytes),
         );
       });
     },
   };
+}
+
+/**
+ * The older qdisc `ingress` stands in the same place as clsact and takes programs for egress, but
+ * runs them at ingress.
+ */
+function requireClsact(
+  program: BpfProgram,
+  where: { readonly index: number; readonly place: TcPlace; readonly interface: string },
+): void {
+  const hook = tcHook(where.index, 'ingress').bytes;
+  const found = tcOptions(where.place);
+  if (libbpf.bpf_tc_query(hook, found.bytes) < 0 || found.getU32(16) !== program.id) return;
+  libbpf.bpf_tc_detach(hook, tcOptions(where.place).bytes);
+  const action = `attach ${program.name} to ${where.interface} at tc egress`;
+  throw new LinuxError(action, EBUSY, 'its qdisc ingress is in the place of clsact');
 }
 
 /**
@@ -156,25 +183,45 @@ export function attachTc(
  */
 export function attachedTcProgramId(
   target: InterfaceTarget,
-  direction: 'ingress' | 'egress',
+  direction: TcDirection,
+  place: TcPlace = 'counting',
 ): number | undefined {
   return within(target, (index) => {
-    const found = tcOptions();
+    const found = tcOptions(place);
     const result = libbpf.bpf_tc_query(tcHook(index, direction).bytes, found.bytes);
     return result < 0 ? undefined : found.getU32(16);
+  });
+}
+
+/**
+ * Takes off what stands in one of our places, whichever process attached it.
+ *
+ * @returns whether there was something
+ */
+export function clearTcPlace(
+  target: InterfaceTarget,
+  direction: TcDirection,
+  place: TcPlace,
+): boolean {
+  return within(target, (index) => {
+    const hook = tcHook(index, direction).bytes;
+    if (libbpf.bpf_tc_query(hook, tcOptions(place).bytes) < 0) return false;
+    callLibbpf(`detach what does ${place} from ${target.interface} at tc ${direction}`, () =>
+      libbpf.bpf_tc_detach(hook, tcOptions(place).bytes),
+    );
+    return true;
   });
 }
 
 /** tc detaches by place alone: look whether the program there is still ours. */
 function requireOwn(
   program: BpfProgram,
-  place: { index: number; direction: 'ingress' | 'egress'; interface: string },
+  where: { index: number; direction: TcDirection; place: TcPlace; interface: string },
 ): void {
-  const found = tcOptions();
-  const action = `detach ${program.name} from ${place.interface} at tc ${place.direction}`;
-  callLibbpf(action, () =>
-    libbpf.bpf_tc_query(tcHook(place.index, place.direction).bytes, found.bytes),
-  );
+  const { index, direction, place } = where;
+  const found = tcOptions(place);
+  const action = `detach ${program.name} from ${where.interface} at tc ${direction}`;
+  callLibbpf(action, () => libbpf.bpf_tc_query(tcHook(index, direction).bytes, found.bytes));
   const foundId = found.getU32(16);
   if (foundId !== program.id) {
     throw new LinuxError(action, ENOENT, `program ${foundId} stands in its place`);
@@ -182,13 +229,14 @@ function requireOwn(
 }
 
 /** `struct bpf_tc_hook`: size, ifindex, attach_point, parent. */
-function tcHook(index: number, direction: 'ingress' | 'egress'): NativeStruct {
+function tcHook(index: number, direction: TcDirection): NativeStruct {
   return NativeStruct.sized(24).setU32(8, index).setU32(12, tcAttachPoints[direction]);
 }
 
 /** `struct bpf_tc_opts`: size, prog_fd, flags, prog_id, handle, priority. */
-function tcOptions(): NativeStruct {
-  return NativeStruct.sized(32).setU32(20, TC_HANDLE).setU32(24, TC_PRIORITY);
+function tcOptions(place: TcPlace): NativeStruct {
+  const { handle, priority } = tcPlaces[place];
+  return NativeStruct.sized(32).setU32(20, handle).setU32(24, priority);
 }
 
 function within<T>(target: InterfaceTarget, action: (interfaceIndex: number) => T): T {

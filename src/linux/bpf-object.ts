@@ -21,7 +21,13 @@ import type {
 import { BpfMap, perCpu } from './bpf-map.ts';
 import { BpfProgram } from './bpf-program.ts';
 import type { NativeMemory } from './ffi.ts';
-import { KERNEL_NAME_LENGTH_MAX, type KernelMap, mapsOfProgram } from './kernel-objects.ts';
+import {
+  KERNEL_NAME_LENGTH_MAX,
+  type KernelMap,
+  mapsOfProgram,
+  mapsOfPrograms,
+  openProgram,
+} from './kernel-objects.ts';
 import { callLibbpf, libbpf } from './libbpf.ts';
 import { RingBuffer } from './ring-buffer.ts';
 
@@ -51,15 +57,20 @@ export interface LoadOptions<S extends BpfObjectSpec> {
   /** A folder on a bpffs. Maps pinned there are taken over, others are pinned there. */
   readonly pinFolder?: string;
   /**
-   * The number of a program that an earlier process left in the kernel: its maps are taken over
-   * with their content where name and sizes are the same, and made anew elsewhere.
+   * Numbers of programs that an earlier process left in the kernel: their maps are taken over with
+   * their content where name and sizes are the same, and made anew elsewhere.
    */
-  readonly adoptMapsOf?: number;
+  readonly adoptMapsOf?: number | readonly number[];
   /** Loads these programs only. Default: all. */
   readonly only?: readonly (keyof S['programs'])[];
 }
 
 const defaultFolder = fileURLToPath(new URL('../../build/bpf', import.meta.url));
+
+/** The compiled object's file. */
+export function bpfObjectPath({ name }: BpfObjectSpec, folder = defaultFolder): string {
+  return join(folder, `${name}.o`);
+}
 
 /**
  * @throws LinuxError when the file, the verifier or the kernel refuses; the message ends with the
@@ -71,17 +82,69 @@ export function loadBpfObject<const S extends BpfObjectSpec>(
 ): BpfObject<S> {
   if (!isMainThread) throw new Error('BPF objects are loaded on the main thread: see libbpf.ts');
   if (endianness() !== 'LE') throw new Error('generated layouts are little-endian');
-  const path = join(options.folder ?? defaultFolder, `${spec.name}.o`);
+  const path = bpfObjectPath(spec, options.folder);
   const native = callLibbpf(`open ${path}`, () => libbpf.bpf_object__open_file(path, null));
   try {
     prepare(native, spec, options);
-    if (options.adoptMapsOf !== undefined) adoptMaps(native, spec, options.adoptMapsOf);
+    for (const id of [options.adoptMapsOf ?? []].flat()) adoptMaps(native, spec, id);
     callLibbpf(`load ${path}`, () => libbpf.bpf_object__load(native));
     return loadedObject(native, spec);
   } catch (error) {
     libbpf.bpf_object__close(native);
     throw error;
   }
+}
+
+/**
+ * The same for programs and maps that an earlier process left in the kernel, without loading: what
+ * is attached stays untouched.
+ *
+ * @param programIds the kernel's numbers; the caller knows that they are of this very object
+ * @returns undefined when something of it has gone, or differs from the generated layouts
+ */
+export function openLoadedBpfObject<const S extends BpfObjectSpec>(
+  spec: S,
+  programIds: { readonly [P in keyof S['programs']]: number },
+): BpfObject<S> | undefined {
+  const ids: Readonly<Record<string, number>> = programIds;
+  const found = mapsOfPrograms(Object.values(ids));
+  const fds = found.map(({ fd }) => fd);
+  const close = (): void => {
+    for (const fd of fds.splice(0)) closeSync(fd);
+  };
+  try {
+    const programs = mapValues(spec.programs, (name, property) => {
+      const program = openProgram(ids[property] ?? 0);
+      if (program !== undefined) fds.push(program.fd);
+      return program?.name === kernelNameOf(name) ? new BpfProgram(name, program.fd) : undefined;
+    });
+    const maps = mapValues(spec.maps, (map) => openedMap(map, found));
+    if (isWhole(programs) && isWhole(maps)) return heldObject<S>({ maps, programs, close });
+    close();
+    return undefined;
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function isWhole<T>(
+  values: Readonly<Record<string, T | undefined>>,
+): values is Readonly<Record<string, T>> {
+  return Object.values(values).every((value) => value !== undefined);
+}
+
+function kernelNameOf(name: string): string {
+  return name.slice(0, KERNEL_NAME_LENGTH_MAX);
+}
+
+function openedMap(spec: MapSpec, found: readonly KernelMap[]): AnyMap | undefined {
+  const map = found.find(({ name }) => name === kernelNameOf(spec.name));
+  if (map === undefined) return undefined;
+  if (spec.kind === 'ring-buffer') return mapOver(spec, map);
+  // Of a per-CPU map the kernel tells the size of one CPU's value.
+  const isSame = map.keyBytes === spec.key.sizeBytes && map.valueBytes === spec.value.sizeBytes;
+  return isSame ? mapOver(spec, map) : undefined;
 }
 
 function prepare<S extends BpfObjectSpec>(
@@ -115,7 +178,7 @@ function adoptMaps(native: NativeMemory, spec: BpfObjectSpec, programId: number)
   for (const found of mapsOfProgram(programId)) {
     try {
       const handle = Object.values(spec.maps)
-        .filter(({ name }) => name.slice(0, KERNEL_NAME_LENGTH_MAX) === found.name)
+        .filter(({ name }) => kernelNameOf(name) === found.name)
         .map(({ name }) => findMap(native, name))
         .find((candidate) => isSameShape(candidate, found));
       if (handle === undefined) continue;
@@ -141,6 +204,18 @@ function loadedObject<S extends BpfObjectSpec>(native: NativeMemory, spec: S): B
   const programs = mapValues(spec.programs, (name) => {
     return new BpfProgram(name, libbpf.bpf_program__fd(findProgram(native, name)));
   });
+  return heldObject<S>({ maps, programs, close: () => libbpf.bpf_object__close(native) });
+}
+
+type AnyMap = BpfMap<unknown, unknown> | RingBuffer;
+
+/** @param parts.close gives the descriptors back */
+function heldObject<S extends BpfObjectSpec>(parts: {
+  readonly maps: Readonly<Record<string, AnyMap>>;
+  readonly programs: Readonly<Record<string, BpfProgram>>;
+  readonly close: () => void;
+}): BpfObject<S> {
+  const { maps, programs } = parts;
   let closed = false;
   const close = (): void => {
     if (closed) return;
@@ -150,22 +225,29 @@ function loadedObject<S extends BpfObjectSpec>(native: NativeMemory, spec: S): B
       else map.forget();
     }
     for (const program of Object.values(programs)) program.forget();
-    libbpf.bpf_object__close(native);
+    parts.close();
   };
-  return { maps, programs, close, [Symbol.dispose]: close } as BpfObject<S>;
+  return { maps, programs, close, [Symbol.dispose]: close } as unknown as BpfObject<S>;
 }
 
 function mapValues<A, B>(
   values: { readonly [key: string]: A },
-  change: (value: A) => B,
+  change: (value: A, key: string) => B,
 ): { [key: string]: B } {
-  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, change(value)]));
+  const entries = Object.entries(values);
+  return Object.fromEntries(entries.map(([key, value]) => [key, change(value, key)]));
 }
 
-function loadedMap(native: NativeMemory, spec: MapSpec): BpfMap<unknown, unknown> | RingBuffer {
+function loadedMap(native: NativeMemory, spec: MapSpec): AnyMap {
   const handle = findMap(native, spec.name);
   const fd = libbpf.bpf_map__fd(handle);
-  const maxEntries = libbpf.bpf_map__max_entries(handle);
+  return mapOver(spec, { fd, maxEntries: libbpf.bpf_map__max_entries(handle) });
+}
+
+function mapOver(
+  spec: MapSpec,
+  { fd, maxEntries }: { readonly fd: number; readonly maxEntries: number },
+): AnyMap {
   if (spec.kind === 'ring-buffer') {
     return new RingBuffer({ name: spec.name, fd, sizeBytes: maxEntries });
   }

@@ -38,6 +38,42 @@ export function mapsOfProgram(programId: number): KernelMap[] {
   }
 }
 
+/** The maps of some programs, each once. The caller closes each `fd`. */
+export function mapsOfPrograms(programIds: readonly number[]): KernelMap[] {
+  const byId = new Map<number, KernelMap>();
+  for (const map of programIds.flatMap(mapsOfProgram)) {
+    if (byId.has(map.id)) closeSync(map.fd);
+    else byId.set(map.id, map);
+  }
+  return [...byId.values()];
+}
+
+/**
+ * A program by its number. The caller closes `fd`.
+ *
+ * @returns undefined when it has gone
+ */
+export function openProgram(
+  id: number,
+): { readonly fd: number; readonly name: string } | undefined {
+  const fd = libbpf.bpf_prog_get_fd_by_id(id);
+  if (fd < 0) return undefined;
+  const info = NativeStruct.zeroed(80);
+  try {
+    readInfo(fd, info, `program ${id}`);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  return { fd, name: kernelName(info, 64) };
+}
+
+function kernelName(info: NativeStruct, offset: number): string {
+  const end = offset + KERNEL_NAME_LENGTH_MAX + 1;
+  const [name = ''] = new TextDecoder().decode(info.bytes.subarray(offset, end)).split('\0', 1);
+  return name;
+}
+
 /** `struct bpf_prog_info` of linux/bpf.h up to its name. */
 function mapIds(programFd: number): number[] {
   const ids = new Uint32Array(MAP_COUNT_MAX);
@@ -58,12 +94,11 @@ function openMap(id: number): KernelMap[] {
     closeSync(fd);
     throw error;
   }
-  const [name = ''] = new TextDecoder().decode(info.bytes.subarray(24)).split('\0', 1);
   return [
     {
       fd,
       id,
-      name,
+      name: kernelName(info, 24),
       keyBytes: info.getU32(8),
       valueBytes: info.getU32(12),
       maxEntries: info.getU32(16),

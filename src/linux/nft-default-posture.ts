@@ -2,12 +2,11 @@
  * The first thing that the gateway does with the kernel: refuse everything, and forward only then.
  * Between the start of the machine and the first rules no packet is forwarded.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Nft, NftFailure } from '../firewall/nft.ts';
 import { compileRuleset } from '../firewall/nft-document.ts';
 import { expectedTable, type NftTable } from '../firewall/nft-table.ts';
 import { defaultPosture } from '../firewall/plan-ruleset.ts';
+import { writeKernelSetting } from './kernel-settings.ts';
 import { inNetworkNamespace } from './libc.ts';
 
 export interface PostureOptions {
@@ -61,29 +60,22 @@ function guards(table: NftTable, posture: NftTable): boolean {
   );
 }
 
-const forwardingSettings = ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding'];
+const forwardingSettings = [
+  { path: 'net/ipv4/ip_forward' },
+  { path: 'net/ipv6/conf/all/forwarding', mayBeAbsent: true },
+];
 
 /** @throws Error when a setting cannot be written; a kernel without IPv6 lacks its setting */
 export function setForwarding(
   on: boolean,
   place: Pick<PostureOptions, 'networkNamespace' | 'sysctlDirectory'> = {},
 ): void {
-  const { networkNamespace, sysctlDirectory = '/proc/sys' } = place;
+  const { networkNamespace, sysctlDirectory } = place;
   const write = () => {
     for (const setting of forwardingSettings) {
-      writeSetting(join(sysctlDirectory, setting), on ? '1' : '0');
+      writeKernelSetting({ ...setting, value: on ? '1' : '0' }, sysctlDirectory);
     }
   };
   if (networkNamespace === undefined) write();
   else inNetworkNamespace(networkNamespace, write);
-}
-
-/** Only where it changes something: writing it again resets other settings of the interfaces. */
-function writeSetting(path: string, value: string): void {
-  try {
-    if (readFileSync(path, 'utf8').trim() !== value) writeFileSync(path, value);
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT' && path.includes('/ipv6/')) return;
-    throw new Error(`cannot write '${value}' to ${path}`, { cause });
-  }
 }

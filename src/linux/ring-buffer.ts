@@ -8,8 +8,8 @@
  * are byte counts since the beginning.
  */
 import { isMainThread } from 'node:worker_threads';
-import { errnoName, eventLoop, openNativeLibrary } from './ffi.ts';
 import { type MemoryMapping, mapMemory, pageBytes } from './libc.ts';
+import { pollReadable, type ReadablePoll } from './poll-readable.ts';
 
 /**
  * One record, valid during the call only: `lengthBytes` at `at` in `view`. What the reader wants
@@ -36,7 +36,7 @@ export class RingBuffer {
   readonly #producerPosition: BigUint64Array<ArrayBuffer>;
   readonly #headers: Int32Array<ArrayBuffer>;
   readonly #data: DataView<ArrayBuffer>;
-  #poll: Poll | undefined;
+  #poll: ReadablePoll | undefined;
   /** A reader is being called right now; it may call `stop` or `close`. */
   #reading = false;
   #stopRequested = false;
@@ -151,62 +151,4 @@ export class RingBuffer {
     }
     return { recordCount, consumedBytes };
   }
-}
-
-interface Poll {
-  stop(): void;
-}
-
-const { functions: uv, library: uvLibrary } = openNativeLibrary(null, {
-  uv_handle_size: { arguments: ['i32'], return: 'u64' },
-  uv_poll_init: { arguments: ['pointer', 'buffer', 'i32'], return: 'i32' },
-  uv_poll_start: { arguments: ['buffer', 'i32', 'pointer'], return: 'i32' },
-  uv_poll_stop: { arguments: ['buffer'], return: 'i32' },
-  uv_close: { arguments: ['buffer', 'pointer'], return: 'void' },
-});
-
-const UV_POLL = 8;
-const UV_READABLE = 1;
-
-/** Handles that libuv may still look at: not to be collected before their close callback. */
-const openHandles = new Set<Uint8Array<ArrayBuffer>>();
-
-/** Calls `onReadable` in its own turn of the event loop whenever the descriptor is readable. */
-function pollReadable(fd: number, onReadable: () => void): Poll {
-  const handle = new Uint8Array(Number(uv.uv_handle_size(UV_POLL)));
-  requireSuccess('uv_poll_init', uv.uv_poll_init(eventLoop(), handle, fd));
-  openHandles.add(handle);
-  let scheduled: NodeJS.Immediate | undefined;
-  // libuv calls outside of Node's scope for callbacks, where exceptions abort and promises wait.
-  const callback = uvLibrary.registerCallback(
-    { arguments: ['pointer', 'i32', 'i32'], return: 'void' },
-    () => {
-      scheduled ??= setImmediate(() => {
-        scheduled = undefined;
-        onReadable();
-      });
-    },
-  );
-  requireSuccess('uv_poll_start', uv.uv_poll_start(handle, UV_READABLE, callback));
-  let stopped = false;
-  return {
-    stop: () => {
-      if (stopped) return;
-      stopped = true;
-      clearImmediate(scheduled);
-      uv.uv_poll_stop(handle);
-      const closed = uvLibrary.registerCallback({ arguments: ['pointer'], return: 'void' }, () => {
-        openHandles.delete(handle);
-        setImmediate(() => {
-          uvLibrary.unregisterCallback(callback);
-          uvLibrary.unregisterCallback(closed);
-        });
-      });
-      uv.uv_close(handle, closed);
-    },
-  };
-}
-
-function requireSuccess(action: string, result: number): void {
-  if (result < 0) throw new Error(`cannot ${action}: ${errnoName(-result)}`);
 }

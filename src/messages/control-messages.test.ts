@@ -6,6 +6,7 @@ import {
   asControlRequest,
   CONTROL_MESSAGE_BYTES_MAX,
   REVISIONS_PER_ANSWER_MAX,
+  STATES_PER_ANSWER_MAX,
 } from './control-messages.ts';
 
 const terms = { author: 'admin', windowMs: 60_000, forced: false };
@@ -23,6 +24,14 @@ const requests: readonly object[] = [
   { kind: 'get-revisions', limit: 1, before: 7 },
   { kind: 'get-revision', revision: 0 },
   { kind: 'set-safe-mode', on: true, author: 'admin' },
+  { kind: 'get-states', filter: {}, limit: STATES_PER_ANSWER_MAX },
+  { kind: 'get-states', filter: { device: '10.77.0.9' }, limit: 1, cursor: '2s.1kw' },
+  {
+    kind: 'kill-states',
+    author: 'admin',
+    filter: { remote: '203.0.113.0/24', port: 0, protocol: 255, state: 'established' },
+  },
+  { kind: 'kill-states', author: 'admin', filter: 'all' },
 ];
 
 test('every request is taken as it is', () => {
@@ -72,6 +81,43 @@ test('limits hold: config text, addresses, ports and counts', () => {
   }
 });
 
+test('sessions are picked by addresses, ports, protocols and states, and by nothing else', () => {
+  const get = (part: object) => asControlRequest({ kind: 'get-states', id: 1, limit: 1, ...part });
+  assert.ok(get({ filter: {} }) !== undefined);
+  for (const filter of [
+    { device: 'laptop' },
+    { device: '10.77.0.9; reboot' },
+    { remote: '2001:db8::1' },
+    { remote: '10.0.0.0/8/8' },
+    { port: -1 },
+    { port: 65_536 },
+    { port: 1.5 },
+    { protocol: 256 },
+    { protocol: 'tcp' },
+    { state: 'open' },
+    { more: 1 },
+    'all',
+    null,
+  ]) {
+    assert.equal(get({ filter }), undefined, JSON.stringify(filter));
+  }
+  for (const limit of [0, STATES_PER_ANSWER_MAX + 1, 1.5]) {
+    assert.equal(get({ filter: {}, limit }), undefined, `${limit}`);
+  }
+  for (const cursor of ['', '\u0000', 'A.B', 'x'.repeat(33), 7]) {
+    assert.equal(get({ filter: {}, cursor }), undefined, `${cursor}`);
+  }
+});
+
+test('every session is ended only by that word, never because nothing was picked', () => {
+  const kill = (filter: unknown) =>
+    asControlRequest({ kind: 'kill-states', id: 1, author: 'admin', filter });
+  assert.ok(kill('all') !== undefined);
+  for (const filter of [{}, undefined, null, '', 'ALL', { all: true }, { device: '' }]) {
+    assert.equal(kill(filter), undefined, JSON.stringify(filter));
+  }
+});
+
 test('whatever arrives is either a message or nothing, and never an exception', () => {
   fc.assert(
     fc.property(fc.anything({ withNullPrototype: true, withBigInt: true }), (value) => {
@@ -84,13 +130,25 @@ test('whatever arrives is either a message or nothing, and never an exception', 
 
 test('a request is no answer, and an answer no request', () => {
   for (const request of requests) assert.equal(asControlAnswer({ ...request, id: 1 }), undefined);
+  const end = { address: '10.77.0.20', port: 40_000 };
+  const session = {
+    ...{ protocol: 6, direction: 'outbound', state: 'opening', ageSeconds: 0 },
+    ...{ initiator: { ...end, external: end }, responder: end, expiresInSeconds: 1 },
+    ...{ initiatorBytes: Number.MAX_SAFE_INTEGER, responderBytes: 0 },
+  };
   const answers: readonly object[] = [
+    { kind: 'states', states: [session], nextCursor: '2s.0', examinedCount: 7 },
+    { kind: 'states', states: [], examinedCount: 0 },
+    { kind: 'states-killed', killedCount: 1_000_000 },
     { kind: 'safe-mode', on: true },
     { kind: 'refused', code: 'busy', reason: 'another request is looked at' },
     { kind: 'change', changeId: 'c1', outcome: 'applied', rollbackInMs: 60_000 },
     { kind: 'change', changeId: 'c1', outcome: 'confirmed', revision: 4 },
     { kind: 'revisions', revisions: [] },
-    { kind: 'running', configFile: '/c', configText: '', rulesetText: '' },
+    {
+      ...{ kind: 'running', configFile: '/c', configText: '', rulesetText: '' },
+      forwardedTraffic: 'conntrack',
+    },
   ];
   for (const answer of answers) {
     const message = { ...answer, id: 1 };

@@ -8,8 +8,8 @@ import { sendThroughRing } from '../../lab/packet-ring.ts';
 import { startPacketSink } from '../../lab/packet-sink.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 import { protocolCountersObject } from '../../src/abi/protocol-counters.generated.ts';
-import { attachedTcProgramId, attachTc, attachXdp } from '../../src/linux/attach.ts';
-import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
+import { attachedTcProgramId, attachTc, attachXdp, clearTcPlace } from '../../src/linux/attach.ts';
+import { type BpfObject, loadBpfObject, openLoadedBpfObject } from '../../src/linux/bpf-object.ts';
 import { possibleCpuCount } from '../../src/linux/libbpf.ts';
 import { udpFrame } from '../../src/testing/packet-builder.ts';
 import { protocolCounts } from '../../src/traffic/protocol-counts.ts';
@@ -221,6 +221,23 @@ test('survive-83 what a dead process counted goes on in the maps of its attached
   assert.equal(attachedTcProgramId(target(left), 'egress'), undefined);
 });
 
+test('survive-83 programs of a dead process are held again as they are, with their maps', async () => {
+  const ids = { countProtocolsTcEgress: 0, countProtocolsTcIngress: 0, countProtocolsXdp: 0 };
+  using before = loadBpfObject(protocolCountersObject);
+  for (const name of Object.keys(ids) as (keyof typeof ids)[]) ids[name] = before.programs[name].id;
+  attachTc(before.programs.countProtocolsTcEgress, target(left), 'egress');
+  await output(left, 'ping', '-c', '3', '-i', '0.01', '192.0.2.2');
+  using after = openLoadedBpfObject(protocolCountersObject, ids) ?? assert.fail();
+  before.close();
+  assert.equal(counted(after, 'egress').protocols.get('ipv4/icmp'), 3);
+  assert.equal(after.programs.countProtocolsTcEgress.id, ids.countProtocolsTcEgress);
+  const withoutOne = { ...ids, countProtocolsTcIngress: 2 ** 31 - 1 };
+  assert.equal(openLoadedBpfObject(protocolCountersObject, withoutOne), undefined);
+  assert.equal(clearTcPlace(target(left), 'egress', 'counting'), true);
+  after.close();
+  assert.equal(openLoadedBpfObject(protocolCountersObject, ids), undefined);
+});
+
 test('maps of another size are not taken over', () => {
   using before = loadBpfObject(protocolCountersObject, { maxEntries: { protocolCounters: 16 } });
   const attachment = attachTc(before.programs.countProtocolsTcEgress, target(left), 'egress');
@@ -228,6 +245,39 @@ test('maps of another size are not taken over', () => {
   using after = loadBpfObject(protocolCountersObject, { adoptMapsOf: id });
   assert.equal(after.maps.protocolCounters.maxEntries, 8_192);
   attachment.detach();
+});
+
+test('at tc, each of our places has a program of its own, and packets meet them all', async () => {
+  using first = loadBpfObject(protocolCountersObject);
+  using second = loadBpfObject(protocolCountersObject);
+  const { programs } = second;
+  attachTc(first.programs.countProtocolsTcEgress, target(left), 'egress', 'counting');
+  attachTc(programs.countProtocolsTcEgress, target(left), 'egress', 'nat');
+  await output(left, 'ping', '-c', '3', '-i', '0.01', '192.0.2.2');
+  for (const object of [first, second]) {
+    assert.equal(counted(object, 'egress').protocols.get('ipv4/icmp'), 3);
+  }
+  assert.equal(
+    attachedTcProgramId(target(left), 'egress', 'nat'),
+    programs.countProtocolsTcEgress.id,
+  );
+  // Whoever put it there.
+  assert.equal(clearTcPlace(target(left), 'egress', 'counting'), true);
+  assert.equal(clearTcPlace(target(left), 'egress', 'counting'), false);
+  assert.equal(attachedTcProgramId(target(left), 'egress', 'counting'), undefined);
+  assert.equal(clearTcPlace(target(left), 'egress', 'nat'), true);
+});
+
+test('an older qdisc in the place of clsact, which would run egress at ingress, is refused', async () => {
+  using object = loadBpfObject(protocolCountersObject);
+  await output(left, 'tc', 'qdisc', 'delete', 'dev', 'eth0', 'clsact');
+  await output(left, 'tc', 'qdisc', 'add', 'dev', 'eth0', 'ingress');
+  assert.throws(
+    () => attachTc(object.programs.countProtocolsTcEgress, target(left), 'egress'),
+    /cannot attach count_protocols_tc_egress to eth0 at tc egress: EBUSY: its qdisc ingress/,
+  );
+  assert.equal(attachedTcProgramId(target(left), 'ingress'), undefined);
+  await output(left, 'tc', 'qdisc', 'delete', 'dev', 'eth0', 'ingress');
 });
 
 test('an interface that does not exist is named', () => {

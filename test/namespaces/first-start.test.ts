@@ -40,7 +40,8 @@ async function knockedAtWan(): Promise<number> {
 }
 
 async function refusedAtForward(): Promise<number> {
-  const text = await output(place.gateway, 'nft', 'list', 'chain', 'inet', 'gatehouse', 'forward');
+  const chain = ['inet', 'gatehouse', 'forward_requests'] as const;
+  const text = await output(place.gateway, 'nft', 'list', 'chain', ...chain);
   return Number(/counter packets (\d+) bytes \d+ drop comment "built-in rest"/.exec(text)?.[1]);
 }
 

@@ -142,11 +142,14 @@ export class GatehouseLab implements AsyncDisposable {
   /** The text of a config of this gateway. */
   config(options: ConfigOptions = {}): string {
     const { rules = [], foreignChanges, lanAddress = `${addresses.gatewayLan}/24` } = options;
-    const { networks = `{ lan: { interfaces: [lan0], address: ${lanAddress} } }` } = options;
+    // Addresses are as they are on both sides, for tests that look at other things than the NAT.
+    const lan = `{ interfaces: [lan0], address: ${lanAddress}, nat: { mode: route } }`;
+    const { networks = `{ lan: ${lan} }` } = options;
     return `# Of a test.
 version: 1
 wan: { interface: wan0, address: ${addresses.gatewayWan}/24, gateway: ${addresses.internet} }
 networks: ${networks}
+nat: { sessions: 1024 }
 api: { listen: ['127.0.0.1:8443'], tls: { mode: off } }
 firewall:
 ${foreignChanges === undefined ? '' : `  foreignChanges: ${foreignChanges}\n`}  rules:
@@ -192,6 +195,11 @@ paths: { state: ${this.stateFolder}, runtime: ${this.runtimeFolder} }
       await output(this.gateway, 'rm', '-rf', folder);
     }
     await output(this.gateway, 'sysctl', '-w', 'net.ipv4.ip_forward=0');
+    for (const name of ['wan0', 'lan0']) {
+      // Fails where no program was attached.
+      const argv = ['tc', 'qdisc', 'delete', 'dev', name, 'clsact'] as const;
+      await this.gateway.run(argv, { timeoutMs: TIMEOUT_MS });
+    }
   }
 
   /** A command line on the gateway's console. */

@@ -62,6 +62,7 @@ function writeConfig(interfaces: readonly string[], options: { listen?: string }
   const text = `version: 1
 ${interfaces.includes('w0') ? wan : ''}
 networks: { ${interfaces.includes('w1') ? lan : ''} }
+nat: { sessions: 1024 }
 api: { listen: ['${listen}'], tls: { mode: off } }
 paths: { state: ${lab.directory}/state, runtime: ${lab.directory}/run }
 `;
@@ -94,12 +95,13 @@ async function exitCode(running: RunningProcess): Promise<number | null> {
   return (await watched).code;
 }
 
-/** Ids of the programs at tc, both directions. */
-async function attached(wire: string): Promise<string[]> {
+/** Ids of the programs at tc, both directions. @param handle of those that count, or translate */
+async function attached(wire: string, handle: '0x6761' | '0x6762' = '0x6761'): Promise<string[]> {
+  const program = new RegExp(`handle ${handle} .*\\bid (\\d+)`, 'g');
   const filters = await Promise.all(
     ['ingress', 'egress'].map((side) => output(gateway, 'tc', 'filter', 'show', 'dev', wire, side)),
   );
-  return filters.flatMap((shown) => [...shown.matchAll(/\bid (\d+)/g)].map(([, id = '']) => id));
+  return filters.flatMap((shown) => [...shown.matchAll(program)].map(([, id = '']) => id));
 }
 
 async function ask(path: string): Promise<string> {
@@ -139,7 +141,7 @@ async function rules(): Promise<string> {
   return output(gateway, 'nft', 'list', 'table', 'inet', 'gatehouse');
 }
 
-test('it counts on its interfaces, answers, and at the end leaves only its rules', async () => {
+test('it counts on its interfaces, answers, and at the end leaves only its rules and NAT', async () => {
   const running = await startReady(wires);
   assert.match(
     running.output().stdout,
@@ -155,6 +157,7 @@ test('it counts on its interfaces, answers, and at the end leaves only its rules
   assert.match(inForce, /iifname "w1" tcp dport 22 counter .* accept comment "service ssh"/);
   assert.equal(await end(running, 'SIGTERM'), 0);
   assert.deepEqual([await attached('w0'), await attached('w1')], [[], []]);
+  for (const wire of wires) assert.equal((await attached(wire, '0x6762')).length, 2);
   assert.equal(existsSync(socketPath), false);
   assert.equal(isClaimed(), false);
   assert.deepEqual(told(running), []);

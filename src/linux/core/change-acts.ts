@@ -1,4 +1,5 @@
 /** What a change does to store, config file and kernel; the same for the core and the guard. */
+import type { FirewallModel } from '../../firewall/firewall-model.ts';
 import type { CompiledConfiguration, CompileResult } from '../../gateway/compile-configuration.ts';
 import { planConfiguration } from '../../gateway/firewall-plan.ts';
 import type { ChangeRecords } from '../store/change-records.ts';
@@ -9,8 +10,7 @@ import type { ApplyResult, RulesetKeeper, WantedRuleset } from './ruleset-keeper
 export interface ChangeActsOptions {
   readonly records: ChangeRecords;
   readonly configFile: string;
-  /** Whether safe mode is on. */
-  readonly isSafe: () => boolean;
+  readonly plan: () => RulesetChoice;
   readonly keeper: RulesetKeeper;
   readonly compile: (configText: string) => Promise<CompileResult>;
   /** What runs instead of a config that an older program took and this one does not. */
@@ -20,8 +20,17 @@ export interface ChangeActsOptions {
   readonly onInForce: (compiled: CompiledConfiguration) => void;
 }
 
+export type ForwardedTraffic = FirewallModel['forwardedTraffic'];
+
+/** What decides about the ruleset besides the config. */
+export interface RulesetChoice {
+  /** Safe mode is on. */
+  readonly isSafe: boolean;
+  readonly forwardedTraffic: ForwardedTraffic;
+}
+
 export function changeActs(options: ChangeActsOptions): ChangeActs {
-  const { records, configFile, isSafe, keeper, compile, fallback, alarm, onInForce } = options;
+  const { records, configFile, plan, keeper, compile, fallback, alarm, onInForce } = options;
   return {
     storePending: (pending) => records.storePending(pending),
     storeConfirmed: (change) => {
@@ -40,7 +49,7 @@ export function changeActs(options: ChangeActsOptions): ChangeActs {
       if (compiled === undefined) return { success: false, reason: `${problems}`, unchanged: true };
       const chosen = compiled;
       return outcomeOf(
-        await keeper.apply(() => wantedRuleset(chosen, isSafe()), {
+        await keeper.apply(() => wantedRuleset(chosen, plan()), {
           onSuccess: () => onInForce(chosen),
         }),
       );
@@ -54,10 +63,10 @@ export function changeActs(options: ChangeActsOptions): ChangeActs {
 /** What the kernel should have: safe mode stands above every config. */
 export function wantedRuleset(
   { config, ruleset }: CompiledConfiguration,
-  isSafe: boolean,
+  { isSafe, forwardedTraffic }: RulesetChoice,
 ): WantedRuleset {
   if (!isSafe) return { kind: 'config', ruleset };
-  return { kind: 'safe', ruleset: planConfiguration(config, { safe: true }) };
+  return { kind: 'safe', ruleset: planConfiguration(config, { safe: true, forwardedTraffic }) };
 }
 
 function outcomeOf(result: ApplyResult): Outcome {

@@ -1,6 +1,6 @@
 /** The thread of {@link compileBounded}. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { compileConfiguration } from '../../gateway/compile-configuration.ts';
+import { type CompileOptions, compileConfiguration } from '../../gateway/compile-configuration.ts';
 
-const { configText, fileName } = workerData as { configText: string; fileName: string };
-parentPort?.postMessage(compileConfiguration(configText, { fileName }));
+const { configText, options } = workerData as { configText: string; options: CompileOptions };
+parentPort?.postMessage(compileConfiguration(configText, options));

@@ -3,7 +3,11 @@
  * core has other work. There, time and memory are bounded.
  */
 import { Worker } from 'node:worker_threads';
-import { type CompileResult, compileConfiguration } from '../../gateway/compile-configuration.ts';
+import {
+  type CompileOptions,
+  type CompileResult,
+  compileConfiguration,
+} from '../../gateway/compile-configuration.ts';
 
 /** The largest config takes some seconds on slow machines. */
 const COMPILE_WITHIN_MS = 60_000;
@@ -16,7 +20,7 @@ const INLINE_LENGTH_MAX = 32 * 1024;
 /** Never rejects: a thread that dies or takes too long is a problem of the config. */
 export async function compileBounded(
   configText: string,
-  options: { readonly fileName: string },
+  options: CompileOptions,
 ): Promise<CompileResult> {
   if (configText.length <= INLINE_LENGTH_MAX) return compileConfiguration(configText, options);
   return compileInWorker(configText, options);
@@ -24,17 +28,17 @@ export async function compileBounded(
 
 async function compileInWorker(
   configText: string,
-  { fileName }: { readonly fileName: string },
+  options: CompileOptions,
 ): Promise<CompileResult> {
   const problem = (why: unknown): CompileResult => {
     const words = why instanceof Error ? why.message : String(why);
-    return { problems: `${fileName}: cannot be compiled: ${words}` };
+    return { problems: `${options.fileName}: cannot be compiled: ${words}` };
   };
   const { promise, resolve } = Promise.withResolvers<CompileResult>();
   let worker: Worker;
   try {
     worker = new Worker(new URL('./configuration-compiler-worker.ts', import.meta.url), {
-      workerData: { configText, fileName },
+      workerData: { configText, options },
       resourceLimits: { maxOldGenerationSizeMb: MEMORY_MB_MAX },
     });
   } catch (cause) {

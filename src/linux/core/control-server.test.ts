@@ -34,6 +34,14 @@ const status: CoreStatus = {
   forwarding: true,
   roles: [],
   interfaces: [],
+  nat: {
+    state: 'unused',
+    reason: 'the config has no networks',
+    interfaces: [],
+    overlappingNetworks: [],
+    externalAddresses: [],
+    counters: [],
+  },
   apiAddresses: [],
   notInForce: [],
 };
@@ -87,7 +95,7 @@ async function open(t: TestContext, { folder }: Pick<Place, 'folder'>): Promise<
 
 const noAnswer: Answer = () => Promise.withResolvers<ControlReply>().promise;
 const runningWith = (rulesetText: string): ControlReply => ({
-  ...{ kind: 'running', configFile: '/c', configText: '' },
+  ...{ kind: 'running', configFile: '/c', configText: '', forwardedTraffic: 'conntrack' },
   rulesetText,
 });
 const off: Answer = async () => ({ kind: 'safe-mode', on: false });

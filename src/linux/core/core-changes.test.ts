@@ -59,6 +59,7 @@ class Scene {
   compileCount = 0;
   /** So many times nothing can be compiled. */
   compileFailures = 0;
+  forwardedTraffic: 'conntrack' | 'sessions' = 'conntrack';
 
   constructor(t: TestContext) {
     const folder = mkdtempSync(join(root, 'instance-'));
@@ -85,8 +86,10 @@ class Scene {
       compile: async (text) => {
         this.compileCount++;
         if (this.compileFailures-- > 0) return { problems: 'no thread is left' };
-        return compileConfiguration(text, { fileName: 'gatehouse.yaml' });
+        const { forwardedTraffic } = this;
+        return compileConfiguration(text, { fileName: 'gatehouse.yaml', forwardedTraffic });
       },
+      forwardedTraffic: () => this.forwardedTraffic,
       onInForce: ({ configText: text }) => this.followed.push(text),
       alarm: (text) => this.alarms.push(text),
     });
@@ -447,4 +450,17 @@ test('the panic button counts, although safe mode could once not be switched off
   mkdirSync(scene.state);
   switchSafeModeOn(scene.state, { sinceMs: 1, author: 'without the core' });
   assert.equal(scene.changes.wantedNow()?.kind, 'safe');
+});
+
+test('rules that were compiled for other programs in front of them are compiled again', async (t) => {
+  const scene = await begun(t);
+  const before = scene.newestDocument;
+  scene.forwardedTraffic = 'sessions';
+  await scene.changes.compileAgain();
+  assert.notEqual(scene.newestDocument, before);
+  assert.equal(scene.keeper.inForce, 'config');
+  assert.equal(scene.changes.revision, 1);
+  // Safe mode has rules of its own, for the same programs.
+  await scene.changes.setSafeMode({ on: true, author: 'admin' });
+  assert.match(scene.newestDocument, /notrack/);
 });

@@ -15,7 +15,13 @@ import { findAccessLoss } from '../../gateway/own-access.ts';
 import type { ControlReply, ControlRequest, RefusalCode } from '../../messages/control-messages.ts';
 import type { ChangeRecords } from '../store/change-records.ts';
 import { bootId } from './boot-id.ts';
-import { changeActs, describeNftFailure, wantedRuleset } from './change-acts.ts';
+import {
+  changeActs,
+  describeNftFailure,
+  type ForwardedTraffic,
+  type RulesetChoice,
+  wantedRuleset,
+} from './change-acts.ts';
 import { ChangeDriver } from './change-driver.ts';
 import { readConfigFile } from './config-file.ts';
 
@@ -37,6 +43,8 @@ export interface CoreChangesOptions {
   readonly keeper: RulesetKeeper;
   readonly records: ChangeRecords;
   readonly compile: (configText: string) => Promise<CompileResult>;
+  /** What rules are compiled for now. */
+  readonly forwardedTraffic: () => ForwardedTraffic;
   /** Called when another configuration is in force. */
   readonly onInForce: (compiled: CompiledConfiguration) => void;
   readonly alarm: (text: string) => void;
@@ -68,7 +76,7 @@ export class CoreChanges {
       acts: changeActs({
         records,
         configFile,
-        isSafe: () => this.safeMode !== undefined,
+        plan: () => this.#plan(),
         keeper,
         compile: (text) => this.#compile(text),
         fallback: () => this.#before,
@@ -213,9 +221,26 @@ export class CoreChanges {
     await this.#driver.stop();
   }
 
+  /** What it is compiled for is another: compiles what is in force once more, and applies it. */
+  async compileAgain(): Promise<void> {
+    this.#compiled.clear();
+    const running = this.#running;
+    if (running === undefined) return;
+    const { compiled } = await this.#options.compile(running.configText);
+    // Another may be in force by now, which was compiled for today's needs.
+    if (compiled === undefined || this.#running !== running) return;
+    this.#running = compiled;
+    await this.#options.keeper.apply(() => this.#wanted(), { insists: true });
+  }
+
   #wanted(): WantedRuleset {
     if (this.#running === undefined) throw new Error('no configuration is in force yet');
-    return wantedRuleset(this.#running, this.safeMode !== undefined);
+    return wantedRuleset(this.#running, this.#plan());
+  }
+
+  #plan(): RulesetChoice {
+    const { forwardedTraffic } = this.#options;
+    return { isSafe: this.safeMode !== undefined, forwardedTraffic: forwardedTraffic() };
   }
 
   async #judge(
@@ -239,7 +264,7 @@ export class CoreChanges {
       const reason = `${configFile} has edits that are neither in force nor in this change`;
       return refused('config-file-edited', `${reason}: apply the file itself, or use --force`);
     }
-    const wanted = wantedRuleset(compiled, this.safeMode !== undefined);
+    const wanted = wantedRuleset(compiled, this.#plan());
     const options = { current: running.config, next: compiled.config, nextRuleset: wanted.ruleset };
     const loss = access === undefined ? undefined : findAccessLoss({ ...options, access });
     if (loss !== undefined && !forced) {

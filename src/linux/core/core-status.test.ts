@@ -22,7 +22,17 @@ interface World {
   readonly author?: string | undefined;
   readonly inForce: CoreStatus['ruleset'];
   readonly forwarding: boolean;
+  readonly natProblems?: readonly string[];
 }
+
+const nat: CoreStatus['nat'] = {
+  state: 'unused',
+  reason: 'the config has no networks',
+  interfaces: [],
+  overlappingNetworks: [],
+  externalAddresses: [],
+  counters: [],
+};
 
 const healthy: World = {
   interfaces: [{ name: 'lan0', state: 'counting' }],
@@ -46,6 +56,7 @@ function statusOf(world: World): CoreStatus {
     records: {},
     keeper: { ...world, ruleCount: 7 },
     counting: { states: () => world.interfaces },
+    nat: { status: () => nat, problems: () => world.natProblems ?? [] },
     changes: {
       revision: 4,
       running: { notInForce: world.notInForce },
@@ -84,6 +95,7 @@ test('each thing that is not as it should be is one sentence', () => {
     [{ failure: 'full' }, /^the state is not on disk: full$/],
     [{ lastExit: 'SIGKILL' }, /^role api is waiting \(SIGKILL\)$/],
     [{ interfaces: [{ name: 'wan0', state: 'absent' }] }, /^interface wan0 is absent$/],
+    [{ natProblems: ['addresses are not translated: EPERM'] }, /^addresses are not .*: EPERM$/],
   ];
   for (const [part, problem] of worlds) {
     const { problems, healthy: isHealthy } = statusOf({ ...healthy, ...part });

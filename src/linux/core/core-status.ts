@@ -6,6 +6,7 @@ import type { Store } from '../store/store.ts';
 import type { Alarm } from './alarms.ts';
 import type { CoreChanges } from './core-changes.ts';
 import type { CoreRoles } from './core-roles.ts';
+import type { NatDataplane } from './nat-dataplane.ts';
 import type { PacketCounting } from './packet-counting.ts';
 import type { RulesetKeeper } from './ruleset-keeper.ts';
 
@@ -16,6 +17,7 @@ export interface CoreParts {
   readonly records: ChangeRecords;
   readonly keeper: RulesetKeeper;
   readonly counting: PacketCounting;
+  readonly nat: NatDataplane;
   readonly changes: CoreChanges;
   readonly roles: CoreRoles;
 }
@@ -30,7 +32,7 @@ export function coreStatus(
     readonly alarms: readonly Alarm[];
   },
 ): CoreStatus {
-  const { version, configFile, alarms, paths, keeper, counting, changes, roles } = parts;
+  const { version, configFile, alarms, paths, keeper, counting, nat, changes, roles } = parts;
   const { safeMode } = changes;
   const problems = problemsOf(parts).map((text) => text.slice(0, NOTE_LENGTH_MAX));
   const { revision, running } = changes;
@@ -57,6 +59,7 @@ export function coreStatus(
       ...(lastExit === undefined ? {} : { lastExit: lastExit.slice(0, NOTE_LENGTH_MAX) }),
     })),
     interfaces: counting.states(),
+    nat: nat.status(),
     apiAddresses: [...roles.apiAddresses],
     notInForce: [...(running?.notInForce ?? [])],
   };
@@ -71,7 +74,7 @@ function changeUnderWay({ underWay }: CoreChanges): Pick<CoreStatus, 'change'> {
 }
 
 /** One sentence for each thing that is not as it should be. */
-function problemsOf({ store, keeper, counting, roles, changes }: CoreParts): string[] {
+function problemsOf({ store, keeper, counting, nat, roles, changes }: CoreParts): string[] {
   const isSafe = changes.safeMode !== undefined;
   const wanted = isSafe ? 'safe' : 'config';
   return [
@@ -86,6 +89,7 @@ function problemsOf({ store, keeper, counting, roles, changes }: CoreParts): str
     ...counting.states().flatMap(({ name, state }) => {
       return state === 'counting' ? [] : [`interface ${name} is ${state}`];
     }),
+    ...nat.problems(),
     ...roles.statuses().flatMap(({ role, phase, lastExit }) => {
       if (phase === 'running') return [];
       return [`role ${role} is ${phase}${lastExit === undefined ? '' : ` (${lastExit})`}`];

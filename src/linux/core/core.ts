@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { findPaths } from '../../config/find-paths.ts';
 import type { Config } from '../../config/schema.ts';
-import type { CompiledConfiguration } from '../../gateway/compile-configuration.ts';
+import type { CompiledConfiguration, CompileResult } from '../../gateway/compile-configuration.ts';
 import { interfaceOfNetwork } from '../../gateway/firewall-plan.ts';
 import {
   CONTROL_SOCKET_NAME,
@@ -29,9 +29,11 @@ import { CoreChanges } from './core-changes.ts';
 import { CoreRoles } from './core-roles.ts';
 import { type CoreParts, coreStatus } from './core-status.ts';
 import { type InstanceLock, type LockHolder, lockFolder, lockNetwork } from './instance-lock.ts';
+import { NatDataplane } from './nat-dataplane.ts';
 import { PacketCounting } from './packet-counting.ts';
 import { answerRevision, answerRevisions } from './revision-answers.ts';
 import { RulesetKeeper } from './ruleset-keeper.ts';
+import { answerStates, killStates, type NatTables } from './session-states.ts';
 
 export interface CoreOptions {
   /** How this program is started, without its words; absolute paths. */
@@ -59,6 +61,9 @@ const NAME_WAIT_MS = 2_000;
 const REVISIONS_TRIED_MAX = 5;
 /** Of the API, for programs on this machine. */
 const API_SOCKET_NAME = 'api.sock';
+
+/** In the runtime folder: which of the NAT's programs are loaded. */
+const NAT_RECORD_NAME = 'nat-programs.json';
 
 /** What was put up, in order, to be taken down in reverse. */
 type Undoing = (() => void | Promise<void>)[];
@@ -104,17 +109,23 @@ export class Core {
     const first = await this.#firstConfiguration(requireConfigText(configFile), records);
     const keeper = this.#makeKeeper();
     await keeper.protect();
+    const nat = this.#startNat(first.config);
     const counting = new PacketCounting(interfacesOf(first.config), (text) => {
       this.#alarms.raise(text);
     });
     this.#undoing.push(() => counting.stop());
-    const changes = this.#makeChanges({ keeper, records, counting, stateFolder: paths.state });
+    const stateFolder = paths.state;
+    const changes = this.#makeChanges({ keeper, records, counting, nat, stateFolder });
+    const { forwardedTraffic } = nat;
+    const begun = await this.#compiledAgain(first, nat);
     const pending = records.pending();
-    if (pending === undefined) await changes.begin(first);
-    else await changes.resume(pending, first);
+    if (pending === undefined) await changes.begin(begun);
+    else await changes.resume(pending, begun);
     const config = changes.running?.config ?? first.config;
     const roles = this.#startRoles({ config, counting, runtimeFolder: paths.runtime });
-    this.#parts = { paths, store, records, keeper, counting, changes, roles };
+    this.#parts = { paths, store, records, keeper, counting, nat, changes, roles };
+    // An interface may have refused its programs meanwhile.
+    if (nat.forwardedTraffic !== forwardedTraffic) await changes.compileAgain();
     const path = join(paths.runtime, CONTROL_SOCKET_NAME);
     const control = await startControlServer(path, (request) => this.#answer(request));
     this.#undoing.push(() => control.close());
@@ -182,7 +193,8 @@ export class Core {
     ];
     const problems: string[] = [];
     for (const way of ways) {
-      const { compiled, problems: found } = await compileBounded(way.text, way);
+      const options = { ...way, forwardedTraffic: 'sessions' } as const;
+      const { compiled, problems: found } = await compileBounded(way.text, options);
       if (found !== undefined) problems.push(found);
       if (compiled === undefined) continue;
       for (const text of problems) {
@@ -192,6 +204,32 @@ export class Core {
     }
     await closeUnlessGuarded();
     throw new ConfigProblemsError(`the config has problems:\n${problems[0]}`);
+  }
+
+  /** Before any of our rules: nothing is forwarded yet, or by the programs of an earlier run. */
+  #startNat(config: Config): NatDataplane {
+    const nat = new NatDataplane({
+      recordFile: join(config.paths.runtime, NAT_RECORD_NAME),
+      alarm: (text) => this.#alarms.raise(text),
+      log: this.#options.log,
+      onChange: () => void this.#parts?.changes.compileAgain(),
+    });
+    this.#undoing.push(() => nat.stop());
+    nat.follow(config);
+    return nat;
+  }
+
+  #compile(text: string, { forwardedTraffic }: NatDataplane): Promise<CompileResult> {
+    return compileBounded(text, { fileName: this.#options.configFile, forwardedTraffic });
+  }
+
+  /** Where the kernel does not take the NAT, the rules are others than it was compiled for. */
+  async #compiledAgain(
+    compiled: CompiledConfiguration,
+    nat: NatDataplane,
+  ): Promise<CompiledConfiguration> {
+    if (nat.forwardedTraffic === 'sessions') return compiled;
+    return (await this.#compile(compiled.configText, nat)).compiled ?? compiled;
   }
 
   #makeKeeper(): RulesetKeeper {
@@ -209,17 +247,20 @@ export class Core {
     keeper: RulesetKeeper;
     records: ChangeRecords;
     counting: PacketCounting;
+    nat: NatDataplane;
     stateFolder: string;
   }): CoreChanges {
     const { configFile, program } = this.#options;
-    const { counting, ...rest } = parts;
+    const { counting, nat, ...rest } = parts;
     const changes = new CoreChanges({
       ...rest,
       program,
       configFile,
-      compile: (text) => compileBounded(text, { fileName: configFile }),
+      forwardedTraffic: () => nat.forwardedTraffic,
+      compile: (text) => this.#compile(text, nat),
       onInForce: ({ config }) => {
         counting.count(interfacesOf(config));
+        nat.follow(config);
         this.#parts?.roles.follow(config);
       },
       alarm: (text) => this.#alarms.raise(text),
@@ -267,7 +308,7 @@ export class Core {
       case 'get-status':
         return { kind: 'status', status: this.#status(parts) };
       case 'get-running':
-        return this.#running(changes);
+        return this.#running(parts);
       case 'apply':
         return changes.apply(request);
       case 'apply-revision':
@@ -281,14 +322,23 @@ export class Core {
         return answerRevision(records, request);
       case 'set-safe-mode':
         return changes.setSafeMode(request);
+      case 'get-states':
+        return answerStates(() => this.#natTables(), request);
+      case 'kill-states':
+        return killStates(() => this.#natTables(), request, this.#options.log);
     }
   }
 
-  #running({ running }: CoreChanges): ControlReply {
+  /** Those that packets meet now; undefined while there is no NAT. */
+  #natTables(): NatTables | undefined {
+    return this.#parts?.nat.tables;
+  }
+
+  #running({ changes: { running }, nat: { forwardedTraffic } }: CoreParts): ControlReply {
     if (running === undefined) throw new Error('no configuration is in force yet');
     const { configFile } = this.#options;
     const { configText, rulesetText } = running;
-    return { kind: 'running', configFile, configText, rulesetText };
+    return { kind: 'running', configFile, configText, rulesetText, forwardedTraffic };
   }
 }
 

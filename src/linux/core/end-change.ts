@@ -10,6 +10,7 @@ import { bootId } from './boot-id.ts';
 import { changeActs } from './change-acts.ts';
 import { bootTimeMs, ChangeDriver } from './change-driver.ts';
 import { lockFolder, lockNetwork } from './instance-lock.ts';
+import { forwardedTrafficInKernel } from './nat-object.ts';
 import type { GuardedInstance } from './rollback-guard.ts';
 import { RulesetKeeper } from './ruleset-keeper.ts';
 import { readSafeMode } from './safe-mode.ts';
@@ -79,6 +80,7 @@ async function endChange(
   report: (text: string) => void,
 ): Promise<void> {
   const alarm = (text: string) => report(`rollback guard: ${text}`);
+  const forwardedTraffic = forwardedTrafficInKernel();
   const store = openStore(stateFolder, { alarm: ({ kind }) => alarm(kind) });
   const keeper = new RulesetKeeper({
     nft: openNft(),
@@ -92,9 +94,11 @@ async function endChange(
     acts: changeActs({
       records,
       configFile,
-      isSafe: () => readSafeMode(stateFolder) !== undefined,
+      plan: () => ({ isSafe: readSafeMode(stateFolder) !== undefined, forwardedTraffic }),
       keeper,
-      compile: async (configText) => compileConfiguration(configText, { fileName: configFile }),
+      compile: async (text) => {
+        return compileConfiguration(text, { fileName: configFile, forwardedTraffic });
+      },
       fallback: () => undefined,
       alarm,
       onInForce: () => {},

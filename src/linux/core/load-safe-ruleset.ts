@@ -10,6 +10,7 @@ import { setForwarding } from '../nft-default-posture.ts';
 import { readChangesAtRest } from '../store/change-records.ts';
 import { describeNftFailure } from './change-acts.ts';
 import { readConfigFile } from './config-file.ts';
+import { forwardedTrafficInKernel } from './nat-object.ts';
 import { RulesetKeeper } from './ruleset-keeper.ts';
 import { switchSafeModeOn } from './safe-mode.ts';
 
@@ -33,7 +34,8 @@ export async function loadSafeRuleset(options: {
     const reason = cause instanceof Error ? cause.message : String(cause);
     lines.push(`the next start of gatehouse leaves safe mode: ${reason}`);
   }
-  const ruleset = planConfiguration(compiled.config, { safe: true });
+  const forwardedTraffic = forwardedTrafficInKernel();
+  const ruleset = planConfiguration(compiled.config, { safe: true, forwardedTraffic });
   const keeper = new RulesetKeeper({
     nft: openNft(),
     restores: () => false,
