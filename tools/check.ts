@@ -8,6 +8,7 @@
 import { join } from 'node:path';
 import { bannedCallsCheck } from './check/banned-calls.ts';
 import type { Check } from './check/check.ts';
+import { complianceCheck } from './check/compliance.ts';
 import { decisionsCheck } from './check/decisions.ts';
 import { dependenciesCheck } from './check/dependencies.ts';
 import { docsCheck } from './check/docs.ts';
@@ -31,6 +32,7 @@ const checks: readonly Check[] = [
   tidyCheck,
   testsCheck,
   docsCheck,
+  complianceCheck,
   decisionsCheck,
   dependenciesCheck,
   machinePathsCheck,

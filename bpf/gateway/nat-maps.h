@@ -56,8 +56,8 @@ struct {
 } nat_sessions SEC(".maps");
 
 /*
- * Owner: the programs. One entry an inside host with sessions or mappings. When it is full, the host
- * that opened and closed nothing for longest is forgotten, and has its quotas anew.
+ * Owner: the programs. One entry an inside host with sessions or mappings. When it is full, the
+ * host that opened and closed nothing for longest is forgotten, and has its quotas anew.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

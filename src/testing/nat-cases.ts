@@ -1,15 +1,19 @@
 /** All cases for the NAT: each runs through the twin and through the kernel's programs. */
 import type { NatCase } from './nat-case.ts';
+import { natFilteringCases } from './nat-filtering-cases.ts';
 import { natFragmentCases } from './nat-fragment-cases.ts';
 import { natHairpinCases } from './nat-hairpin-cases.ts';
 import { natIcmpCases } from './nat-icmp-cases.ts';
 import { natMappingCases } from './nat-mapping-cases.ts';
 import { natTcpCases } from './nat-tcp-cases.ts';
+import { natUpdateCases } from './nat-update-cases.ts';
 
 export const natCases: readonly NatCase[] = [
   ...natMappingCases,
+  ...natFilteringCases,
   ...natHairpinCases,
   ...natTcpCases,
   ...natIcmpCases,
   ...natFragmentCases,
+  ...natUpdateCases,
 ];

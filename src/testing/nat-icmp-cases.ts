@@ -291,7 +291,7 @@ const errors: readonly NatCase[] = [
     ],
   },
   {
-    name: 'rfc5508-req6 rfc4787-req12 rfc5382-req10 an error ends nothing and prolongs nothing',
+    name: 'rfc5508-req6 rfc4787-req12 rfc5382-req10 rfc7857-s7 an error ends and prolongs nothing',
     steps: [
       start,
       wait(20),
@@ -304,7 +304,7 @@ const errors: readonly NatCase[] = [
     ],
   },
   {
-    name: 'redirects never cross',
+    name: 'rfc5508-req11 redirects never cross, in neither direction',
     steps: [
       start,
       dropped(
@@ -312,6 +312,25 @@ const errors: readonly NatCase[] = [
         icmpError(`${router} > ${shared}`, { type: 5, quoted: leavesAs }),
         'droppedIcmpUnknown',
       ),
+      dropped(
+        'wan-egress',
+        icmpError(`${host} > ${remote}`, { type: 5, quoted: udp(`${remote}:53 > ${host}:5000`) }),
+        'droppedIcmpUnknown',
+      ),
+    ],
+  },
+  {
+    name: 'rfc5508-req11 ICMP that is neither query nor error crosses in no direction',
+    steps: [
+      start,
+      ...[9, 10, 40, 255].flatMap((type) => [
+        told('wan-ingress', ping(`${remote} > ${shared}`, { identifier: 5000, type }), 'request'),
+        dropped(
+          'wan-egress',
+          ping(`${host} > ${remote}`, { identifier: 5000, type }),
+          'droppedProtocol',
+        ),
+      ]),
     ],
   },
   {

@@ -152,7 +152,7 @@ export const natTcpCases: readonly NatCase[] = [
     ],
   },
   {
-    name: 'rfc7857-req2 survive-68 a reset leaves the closing time for what is still on its way',
+    name: 'rfc7857-s2.2 survive-68 a reset leaves the closing time for what is still on its way',
     steps: [
       ...handshake,
       gets('R', [9001, 0]),
@@ -163,7 +163,7 @@ export const natTcpCases: readonly NatCase[] = [
     ],
   },
   {
-    name: 'rfc7857-req2 survive-68 who talks on after a reset in its name has not sent it',
+    name: 'rfc7857-s2.2 survive-68 who talks on after a reset in its name has not sent it',
     steps: [...handshake, gets('R', [9001, 0]), gets('A', [9001, 1001, 5]), ...stillThere],
   },
   {
@@ -194,6 +194,40 @@ export const natTcpCases: readonly NatCase[] = [
   {
     name: 'survive-67 a SYN from outside does not open a closed connection anew',
     steps: [...handshake, gets('R', [9001, 0]), gets('S', [5, 0], 'tcpSynIgnored')],
+  },
+  {
+    name: 'rfc5382-req2 where a SYN found no room for a session, its answer opens one that counts',
+    settings: { outsideSessionsPerMapping: 1 },
+    steps: [
+      sends('S', [1000, 0], ...opened),
+      into(
+        tcp(`198.51.100.2:8 > ${outside}`, 'S'),
+        tcp(`198.51.100.2:8 > ${inside}`, 'S'),
+        'mapped',
+        'sessionsOpened',
+      ),
+      into(
+        tcp(`${stranger} > ${outside}`, 'S', optionsOf([1, 0])),
+        tcp(`${stranger} > ${inside}`, 'S', optionsOf([1, 0])),
+        'mapped',
+        'unansweredLimit',
+      ),
+      delivered(tcp(`${stranger} > ${inside}`, 'S', optionsOf([1, 0])), 'mapped'),
+      told('inside-ingress', tcp(`${inside} > ${stranger}`, 'SA', optionsOf([500, 2])), 'request'),
+      out(
+        tcp(`${inside} > ${stranger}`, 'SA', optionsOf([500, 2])),
+        tcp(`${outside} > ${stranger}`, 'SA', optionsOf([500, 2])),
+        'sessionsOpened',
+      ),
+      ...[0, times.tcpEstablished].flatMap((ticks) => [
+        wait(ticks),
+        into(
+          tcp(`${stranger} > ${outside}`, 'A', optionsOf([2, 501])),
+          tcp(`${stranger} > ${inside}`, 'A', optionsOf([2, 501])),
+          'reply',
+        ),
+      ]),
+    ],
   },
   {
     name: 'rfc5382-req5 a connection that a stranger opened keeps its mapping until it has ended',

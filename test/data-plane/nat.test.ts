@@ -7,10 +7,11 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { inspect } from 'node:util';
+import { NatSettings } from '../../src/abi/layouts.generated.ts';
 import { requireIpv4Address } from '../../src/net/ipv4-address.ts';
 import { runNatCase, settingsOf } from '../../src/testing/nat-case.ts';
 import { natCases } from '../../src/testing/nat-cases.ts';
-import { describeFrame } from '../../src/testing/nat-packets.ts';
+import { describeFrame, udp } from '../../src/testing/nat-packets.ts';
 import { natTestSettings } from '../../src/testing/nat-test-settings.ts';
 import { NatWalk, type WalkStep } from '../../src/testing/nat-walk.ts';
 import {
@@ -39,6 +40,26 @@ for (const natCase of natCases) {
     kernel.start({ settings: settingsOf(natCase), portForwards, ...buckets });
     runNatCase(kernel, natCase);
   });
+}
+
+test('survive-86 sessions live by the monotonic clock, which no change of the time of day moves', () => {
+  kernel.start({ settings: natTestSettings });
+  const before = monotonicTick();
+  kernel.setTick(1);
+  const settings = kernel.object.maps.natSettings.mapMemory();
+  settings.view.setBigUint64(NatSettings.fields.fixedNowNs.offsetBytes, 0n, true);
+  settings.unmap();
+  kernel.handle({ hook: 'wan-egress', bytes: udp('10.77.0.2:5000 > 198.51.100.1:53') });
+  const [session] = kernel.sessions();
+  assert.ok(session !== undefined);
+  assert.equal(session.untilTick - session.createdTick, natTestSettings.times.udp + 1);
+  // The kernel reads its coarse clock, which is one timer interrupt behind at most.
+  assert.ok(session.createdTick >= before - 1, `${session.createdTick} after ${before}`);
+  assert.ok(session.createdTick <= monotonicTick());
+});
+
+function monotonicTick(): number {
+  return Number(process.hrtime.bigint() >> 30n);
 }
 
 const forwarded = {

@@ -15,7 +15,7 @@ import { end, GatehouseLab, kill, TIMEOUT_MS } from './gatehouse-lab.ts';
 import { missingOutbound, startPacketProbe } from './packet-probe.ts';
 
 /** A start takes a second, and more: 200 kills take minutes, and are for who asks for them. */
-const KILLS = Number(process.env['GATEHOUSE_KILLS'] ?? 50);
+const KILLS = Number(process.env['GATEHOUSE_KILLS'] ?? 20);
 /** Of one test. */
 const KILL_COUNT = 25;
 const PART_COUNT = Math.ceil(KILLS / KILL_COUNT);
