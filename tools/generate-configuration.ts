@@ -32,8 +32,8 @@ function introduction(): string {
 
 # The config file
 
-Gatehouse reads one file, usually \`/etc/gatehouse/gatehouse.yaml\`. Not every key has an effect yet:
-\`gatehouse check\` names what a file asks for and is not done.
+Gatehouse reads one file, usually \`/etc/gatehouse/gatehouse.yaml\`. Not every key has an effect
+yet: \`gatehouse check\` names what a file asks for and is not done.
 
 It is written in a part of YAML in which a text means one thing only: mappings, lists, and values on
 one line. Anchors, aliases, tags, directives and blocks of lines are errors, and so are unknown
