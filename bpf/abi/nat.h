@@ -15,7 +15,9 @@ enum nat_limits {
 	NAT_LIMITS_PROTOCOL_CLASSES = 3,
 	NAT_LIMITS_TICK_SHIFT = 30,    /* a tick is 2^30 ns of the monotonic clock: 1.07 s */
 	NAT_LIMITS_OWN_PORT_TRIES = 8, /* ports of the gateway itself that one search steps over */
-	NAT_LIMITS_MTU_FLOOR = 552,    /* bytes; ICMP errors that tell less are raised to it */
+	/* Of ports: two ranges, two parities, a class and external address make 192; a power of two. */
+	NAT_LIMITS_SEARCHES = 256,
+	NAT_LIMITS_MTU_FLOOR = 552, /* bytes; ICMP errors that tell less are raised to it */
 };
 ABI_EXPORT(enum, nat_limits);
 
@@ -180,6 +182,18 @@ struct nat_host {
 	__u32 sessions;
 	__u32 mappings;
 };
+
+/* What the programs of all CPUs share. Tests write it, too. */
+struct nat_work {
+	__u64 swept_at; /* time in units of 2^22 ns */
+	__u32 session_cursor;
+	__u32 mapping_cursor;
+	/* A search for a port that failed is not repeated until this tick. */
+	__u32 exhausted_until_tick[256];
+	/* How far it has come: it looks at a part of its ports each time. */
+	__u32 skipped[256];
+};
+_Static_assert(sizeof(struct nat_work) == 16 + 2 * 1024, "nat_work has no holes");
 
 enum nat_fragment_action {
 	NAT_FRAGMENT_ACTION_PASS = 0,	     /* as it is: for the gateway itself */

@@ -88,22 +88,6 @@ struct {
 	__type(value, __u64);
 } nat_counters SEC(".maps");
 
-/*
- * Two ranges of ports and two parities for each class of each external address: 192, and more to
- * make it a power of two, which a mask bounds.
- */
-#define NAT_SEARCHES 256
-
-struct nat_work {
-	__u64 swept_at; /* time in units of 2^22 ns */
-	__u32 session_cursor;
-	__u32 mapping_cursor;
-	/* A search for a port that failed is not repeated until this tick. */
-	__u32 exhausted_until_tick[NAT_SEARCHES];
-	/* How far it has come: it looks at a part of its ports each time. */
-	__u32 skipped[NAT_SEARCHES];
-};
-
 /* Owner: the programs, which share it between CPUs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -111,6 +95,9 @@ struct {
 	__type(key, __u32);
 	__type(value, struct nat_work);
 } nat_work SEC(".maps");
+
+/* Of struct nat_work: a power of two, which a mask bounds. */
+#define NAT_SEARCHES NAT_LIMITS_SEARCHES
 
 static __always_inline void nat_count(enum nat_counter counter)
 {

@@ -89,8 +89,9 @@ struct nat_scratch {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct nat_scratch);
+	__uint(key_size, sizeof(__u32));
+	/* By its size alone: nothing in user space reads it. */
+	__uint(value_size, sizeof(struct nat_scratch));
 } nat_scratch SEC(".maps");
 
 static __always_inline struct nat_scratch *nat_get_scratch(void)

@@ -98,6 +98,7 @@ export const NatLimits = {
   protocolClasses: 3,
   tickShift: 30,
   ownPortTries: 8,
+  searches: 256,
   mtuFloor: 552,
 } as const;
 export type NatLimits = (typeof NatLimits)[keyof typeof NatLimits];
@@ -532,133 +533,6 @@ export const NatNetwork: StructLayout<NatNetwork> = {
   },
 };
 
-/** `struct nat_packet`, 40 bytes */
-export interface NatPacket {
-  readonly source: number;
-  readonly destination: number;
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly identification: number;
-  readonly protocol: number;
-  readonly class: number;
-  readonly fragment: number;
-  readonly icmp: number;
-  readonly icmpType: number;
-  readonly icmpCode: number;
-  readonly tcpFlags: number;
-  readonly transportOffset: number;
-  readonly bytes: number;
-  readonly sequence: number;
-  readonly acknowledgement: number;
-  readonly sequenceLength: number;
-}
-
-export const NatPacket: StructLayout<NatPacket> = {
-  cName: 'nat_packet',
-  sizeBytes: 40,
-  fields: {
-    source: { cName: 'source', offsetBytes: 0, type: 'be32' },
-    destination: { cName: 'destination', offsetBytes: 4, type: 'be32' },
-    sourcePort: { cName: 'source_port', offsetBytes: 8, type: 'be16' },
-    destinationPort: { cName: 'destination_port', offsetBytes: 10, type: 'be16' },
-    identification: { cName: 'identification', offsetBytes: 12, type: 'be16' },
-    protocol: { cName: 'protocol', offsetBytes: 14, type: 'u8' },
-    class: { cName: 'class', offsetBytes: 15, type: 'u8' },
-    fragment: { cName: 'fragment', offsetBytes: 16, type: 'u8' },
-    icmp: { cName: 'icmp', offsetBytes: 17, type: 'u8' },
-    icmpType: { cName: 'icmp_type', offsetBytes: 18, type: 'u8' },
-    icmpCode: { cName: 'icmp_code', offsetBytes: 19, type: 'u8' },
-    tcpFlags: { cName: 'tcp_flags', offsetBytes: 20, type: 'u8' },
-    transportOffset: { cName: 'transport_offset', offsetBytes: 22, type: 'u16' },
-    bytes: { cName: 'bytes', offsetBytes: 24, type: 'u32' },
-    sequence: { cName: 'sequence', offsetBytes: 28, type: 'u32' },
-    acknowledgement: { cName: 'acknowledgement', offsetBytes: 32, type: 'u32' },
-    sequenceLength: { cName: 'sequence_length', offsetBytes: 36, type: 'u32' },
-  },
-  padding: [
-    { offsetBytes: 21, sizeBytes: 1 },
-  ],
-  decode: (view, at) => ({
-    source: view.getUint32(at),
-    destination: view.getUint32(at + 4),
-    sourcePort: view.getUint16(at + 8),
-    destinationPort: view.getUint16(at + 10),
-    identification: view.getUint16(at + 12),
-    protocol: view.getUint8(at + 14),
-    class: view.getUint8(at + 15),
-    fragment: view.getUint8(at + 16),
-    icmp: view.getUint8(at + 17),
-    icmpType: view.getUint8(at + 18),
-    icmpCode: view.getUint8(at + 19),
-    tcpFlags: view.getUint8(at + 20),
-    transportOffset: view.getUint16(at + 22, true),
-    bytes: view.getUint32(at + 24, true),
-    sequence: view.getUint32(at + 28, true),
-    acknowledgement: view.getUint32(at + 32, true),
-    sequenceLength: view.getUint32(at + 36, true),
-  }),
-  encode: (value, view, at) => {
-    view.setUint32(at, value.source);
-    view.setUint32(at + 4, value.destination);
-    view.setUint16(at + 8, value.sourcePort);
-    view.setUint16(at + 10, value.destinationPort);
-    view.setUint16(at + 12, value.identification);
-    view.setUint8(at + 14, value.protocol);
-    view.setUint8(at + 15, value.class);
-    view.setUint8(at + 16, value.fragment);
-    view.setUint8(at + 17, value.icmp);
-    view.setUint8(at + 18, value.icmpType);
-    view.setUint8(at + 19, value.icmpCode);
-    view.setUint8(at + 20, value.tcpFlags);
-    view.setUint16(at + 22, value.transportOffset, true);
-    view.setUint32(at + 24, value.bytes, true);
-    view.setUint32(at + 28, value.sequence, true);
-    view.setUint32(at + 32, value.acknowledgement, true);
-    view.setUint32(at + 36, value.sequenceLength, true);
-    new Uint8Array(view.buffer, view.byteOffset + at + 21, 1).fill(0);
-  },
-};
-
-/** `struct nat_run`, 64 bytes */
-export interface NatRun {
-  readonly hash: bigint;
-  readonly tick: number;
-  readonly hook: number;
-  readonly action: number;
-  readonly address: number;
-  readonly packet: NatPacket;
-}
-
-export const NatRun: StructLayout<NatRun> = {
-  cName: 'nat_run',
-  sizeBytes: 64,
-  fields: {
-    hash: { cName: 'hash', offsetBytes: 0, type: 'u64' },
-    tick: { cName: 'tick', offsetBytes: 8, type: 'u32' },
-    hook: { cName: 'hook', offsetBytes: 12, type: 'u32' },
-    action: { cName: 'action', offsetBytes: 16, type: 'u32' },
-    address: { cName: 'address', offsetBytes: 20, type: 'be32' },
-    packet: { cName: 'packet', offsetBytes: 24, type: { struct: 'nat_packet' } },
-  },
-  padding: [],
-  decode: (view, at) => ({
-    hash: view.getBigUint64(at, true),
-    tick: view.getUint32(at + 8, true),
-    hook: view.getUint32(at + 12, true),
-    action: view.getUint32(at + 16, true),
-    address: view.getUint32(at + 20),
-    packet: NatPacket.decode(view, at + 24),
-  }),
-  encode: (value, view, at) => {
-    view.setBigUint64(at, value.hash, true);
-    view.setUint32(at + 8, value.tick, true);
-    view.setUint32(at + 12, value.hook, true);
-    view.setUint32(at + 16, value.action, true);
-    view.setUint32(at + 20, value.address);
-    NatPacket.encode(value.packet, view, at + 24);
-  },
-};
-
 /** `struct nat_session`, 64 bytes */
 export interface NatSession {
   readonly lowAddress: number;
@@ -760,30 +634,6 @@ export const NatSession: StructLayout<NatSession> = {
     view.setUint32(at + 44, value.highAcknowledged, true);
     view.setBigUint64(at + 48, value.lowBytes, true);
     view.setBigUint64(at + 56, value.highBytes, true);
-  },
-};
-
-/** `struct nat_scratch`, 128 bytes */
-export interface NatScratch {
-  readonly run: NatRun;
-  readonly session: NatSession;
-}
-
-export const NatScratch: StructLayout<NatScratch> = {
-  cName: 'nat_scratch',
-  sizeBytes: 128,
-  fields: {
-    run: { cName: 'run', offsetBytes: 0, type: { struct: 'nat_run' } },
-    session: { cName: 'session', offsetBytes: 64, type: { struct: 'nat_session' } },
-  },
-  padding: [],
-  decode: (view, at) => ({
-    run: NatRun.decode(view, at),
-    session: NatSession.decode(view, at + 64),
-  }),
-  encode: (value, view, at) => {
-    NatRun.encode(value.run, view, at);
-    NatSession.encode(value.session, view, at + 64);
   },
 };
 
