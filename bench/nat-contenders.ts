@@ -2,6 +2,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LabHost } from '../lab/lab.ts';
+import { attachedTcProgramId } from '../src/linux/attach.ts';
+import type { RunningProcess } from '../src/linux/command-runner.ts';
 import { bedAddresses, type NatContender, requireCommand } from './nat-bed.ts';
 import { flushConntrack } from './nat-conntrack.ts';
 
@@ -40,30 +42,51 @@ const masqueradeRules = `table inet ordinary {
 }
 `;
 
-/**
- * The whole product with the config of a home.
- *
- * @param folder for a folder of its own at each start
- */
-export function gatehouse(folder: string): NatContender {
+/** The whole product with the config of a home. */
+export interface GatehouseContender extends NatContender {
+  /** Kills the core, and starts one that puts programs of its own in the place of those there. */
+  upgrade(): Promise<void>;
+}
+
+/** @param folder for a folder of its own at each start */
+export function gatehouse(folder: string): GatehouseContender {
+  let upgrade = async (): Promise<void> => {
+    throw new Error('it does not run');
+  };
   return {
     name: 'Gatehouse',
     translates: true,
+    upgrade: () => upgrade(),
     async start(gateway) {
       await using cleanup = new AsyncDisposableStack();
       const own = mkdtempSync(join(folder, 'gatehouse-'));
       cleanup.defer(() => rmSync(own, { recursive: true, force: true }));
       cleanup.defer(() => clear(gateway));
-      const configFile = join(own, 'gatehouse.yaml');
-      writeFileSync(configFile, configText({ folder: own }));
-      const running = gateway.spawn([program, 'run', '--config', configFile]);
+      writeFileSync(join(own, 'gatehouse.yaml'), configText({ folder: own }));
+      let running = await startCore(gateway, own);
       cleanup.defer(async () => {
         await running.stop(STOP_GRACE_MS);
       });
-      await running.waitForOutput(/^gatehouse .* runs/m, START_TIMEOUT_MS);
+      const target = { interface: 'wan0', networkNamespace: gateway.namespacePath };
+      const attached = () => attachedTcProgramId(target, 'egress', 'nat');
+      upgrade = async () => {
+        const before = attached();
+        await running.stop(0);
+        // Without it, nobody knows that the programs are the same.
+        rmSync(join(own, 'runtime/nat-programs.json'));
+        running = await startCore(gateway, own);
+        if (attached() === before) throw new Error('the programs are the same as before');
+      };
       return cleanup.move();
     },
   };
+}
+
+async function startCore(gateway: LabHost, folder: string): Promise<RunningProcess> {
+  const configFile = join(folder, 'gatehouse.yaml');
+  const running = gateway.spawn([program, 'run', '--config', configFile]);
+  await running.waitForOutput(/^gatehouse .* runs/m, START_TIMEOUT_MS);
+  return running;
 }
 
 const program = join(import.meta.dirname, '../bin/gatehouse');

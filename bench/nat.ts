@@ -10,7 +10,12 @@
 
 import { NatBed, type NatContender, type NatPattern, type Passage } from './nat-bed.ts';
 import { raiseConntrackLimits } from './nat-conntrack.ts';
-import { gatehouse, nftMasquerade, plainForwarding } from './nat-contenders.ts';
+import {
+  type GatehouseContender,
+  gatehouse,
+  nftMasquerade,
+  plainForwarding,
+} from './nat-contenders.ts';
 import { natTestRunRows } from './nat-test-run.ts';
 import { type BenchRow, medians } from './table.ts';
 
@@ -46,6 +51,8 @@ const BULK_SECONDS = 2;
 const INSIDE_HOSTS = 100;
 /** One to three seconds. */
 const FRAMES_PER_ROUND = 500_000;
+/** Some ten seconds, in which a core is started. */
+const FRAMES_DURING_UPGRADE = 2_500_000;
 /** The last ports are found by luck. Beyond it, a figure tells of dropping, not of carrying. */
 const LOSS_MAX = 0.01;
 
@@ -132,6 +139,11 @@ export async function benchNat(): Promise<readonly BenchRow[]> {
     rows.push(...rowsOf(measurement, figures));
   }
   rows.push(...scalingRow(ours));
+  try {
+    rows.push(await upgradeRow(bed, gatehouse(bed.lab.directory)));
+  } catch (error) {
+    tellFailure('an upgrade of the programs', error);
+  }
   try {
     rows.push(...(await natTestRunRows()));
   } catch (error) {
@@ -220,6 +232,29 @@ function scalingRow(figures: {
       ratio: million / few,
     },
   ];
+}
+
+/**
+ * How long nothing passes while other programs take the place of those that are there: packets come
+ * without a pause, so what is lost is the gap.
+ */
+async function upgradeRow(bed: NatBed, contender: GatehouseContender): Promise<BenchRow> {
+  const flows = flowsOfHosts(flowCounts.few);
+  const { sent, arrived, framesPerSecond } = await bed.measure(contender, async () => {
+    await bed.openFlows(flows);
+    const sending = bed.send({ ...flows, order: 'random' }, FRAMES_DURING_UPGRADE);
+    const first = await Promise.race([sending, contender.upgrade()]);
+    if (first !== undefined) throw new Error('the packets ended before the upgrade');
+    return await sending;
+  });
+  const lost = sent - arrived;
+  const gap = `${((lost / framesPerSecond) * 1e6).toFixed(0)} µs`;
+  return {
+    what: 'core killed, programs replaced under load',
+    figure: `${lost} of ${sent} packets lost: a gap of ${gap}`,
+    peer: `none lost, at ${written(framesPerSecond, packets)}`,
+    ratio: arrived / sent,
+  };
 }
 
 function written(figure: number | undefined, { name, divisor, digits }: Unit): string {

@@ -14,8 +14,10 @@ enum nat_limits {
 	NAT_LIMITS_REFERENCES_PER_BUCKET = 15,
 	NAT_LIMITS_PROTOCOL_CLASSES = 3,
 	NAT_LIMITS_TICK_SHIFT = 30,    /* a tick is 2^30 ns of the monotonic clock: 1.07 s */
-	NAT_LIMITS_OWN_PORT_TRIES = 8, /* ports of the gateway itself that one search steps over */
-	/* Of ports: two ranges, two parities, a class and external address make 192; a power of two. */
+	NAT_LIMITS_OWN_PORT_TRIES = 8, /* own ports that one search steps over */
+	/* Whoever tries again after a second, as TCP does, is refused, and not dropped again. */
+	NAT_LIMITS_SEARCH_REST_TICKS = 4,
+	/* Of ports: two ranges, two parities, a class and external address make 192. */
 	NAT_LIMITS_SEARCHES = 256,
 	NAT_LIMITS_MTU_FLOOR = 552, /* bytes; ICMP errors that tell less are raised to it */
 };
@@ -79,7 +81,7 @@ struct nat_settings {
 	__u32 network_count;
 	__u16 pool_first; /* ports of the pool from 1,024 on, host order, both included */
 	__u16 pool_last;
-	__u32 padding;
+	__u32 layout; /* a digest of all that is here, for whoever takes the tables over */
 	struct nat_external externals[16];
 	struct nat_network networks[64]; /* longest prefix first */
 };
@@ -165,14 +167,18 @@ struct nat_session {
 	__u32 low_acknowledged;
 	__u32 high_end;
 	__u32 high_acknowledged;
-	__u64 low_bytes; /* sent by the low endpoint, from the IP header on */
-	__u64 high_bytes;
+	__u32 judged; /* the generation of the rules by which nft let it through */
+	/* Sent by each endpoint, from the IP header on: 48 bits, the upper ones first. */
+	__u16 low_bytes_above;
+	__u16 high_bytes_above;
+	__u32 low_bytes;
+	__u32 high_bytes;
 };
 _Static_assert(sizeof(struct nat_session) == 64, "nat_session is a cache line");
 
 struct nat_session_bucket {
-	__u32 lock;
 	__u16 tags[16]; /* of the hash, never 0; 0: the slot is free */
+	__u32 lock;
 	__u8 padding[28];
 	struct nat_session slots[16];
 };
@@ -240,7 +246,9 @@ ABI_EXPORT(enum, nat_hook);
 enum packet_mark {
 	PACKET_MARK_KIND = 0x1c0, /* mask of enum packet_kind */
 	PACKET_MARK_HAIRPIN = 0x200,
-	PACKET_MARK_OURS = 0x7c0, /* mask of all of ours; 0x400 is still free */
+	PACKET_MARK_APPROVED = 0x400,	     /* nft has let the session through, by today's rules */
+	PACKET_MARK_GENERATION = 0x7f800000, /* mask: the lowest byte of the rules' number */
+	PACKET_MARK_OURS = 0x7f8007c0,	     /* mask of all of ours */
 };
 ABI_EXPORT(enum, packet_mark);
 

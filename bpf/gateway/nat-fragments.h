@@ -42,7 +42,8 @@ __noinline int nat_remember_fragment(struct __sk_buff *skb, struct nat_run *run,
 	struct nat_fragment fragment = {
 		.address = address,
 		.until_tick = run->tick + settings->fragment_ticks + 1,
-		.mark = skb->mark & PACKET_MARK_OURS,
+		/* The generation is each packet's own. */
+		.mark = skb->mark & PACKET_MARK_OURS & ~PACKET_MARK_GENERATION,
 		.action = action,
 	};
 	int is_awaited;

@@ -32,6 +32,19 @@ static __always_inline int nat_is_over(const struct nat_run *run, const struct n
 	return !(session->state & NAT_SESSION_STATE_CONFIRMED) && !is_opener;
 }
 
+/* The bit that spares a packet of a session that nft has judged by today's rules. */
+static __always_inline __u32 nat_approval(const struct nat_run *run,
+					  const struct nat_session *session)
+{
+	__u32 generation = nat_get_generation();
+
+	/* nft clamps the MSS of TCP. */
+	if (!generation || session->judged != generation ||
+	    !(session->state & NAT_SESSION_STATE_CONFIRMED) || run->packet.tcp_flags & TCP_FLAG_SYN)
+		return 0;
+	return PACKET_MARK_APPROVED;
+}
+
 /* Sources that nobody on the internet can have. */
 static __always_inline int nat_is_martian(const struct nat_run *run)
 {
@@ -47,11 +60,12 @@ static __always_inline __u32 nat_hairpin_mark(const struct nat_run *run)
 	return run->hook == NAT_HOOK_INSIDE_INGRESS ? PACKET_MARK_HAIRPIN : 0;
 }
 
+/* `told`: an enum packet_kind, perhaps with PACKET_MARK_APPROVED. */
 __noinline int nat_deliver(struct __sk_buff *skb, struct nat_run *run,
-			   const struct nat_target *target, enum packet_kind kind)
+			   const struct nat_target *target, __u32 told)
 {
 	NAT_REQUIRE(run && target);
-	nat_set_mark(skb, kind | nat_hairpin_mark(run));
+	nat_set_mark(skb, told | nat_hairpin_mark(run));
 	run->action = NAT_FRAGMENT_ACTION_DESTINATION;
 	run->address = target->address;
 	nat_count(NAT_COUNTER_TRANSLATED);
@@ -67,7 +81,7 @@ static __always_inline __be16 nat_remote_port(const struct nat_run *run,
 	return run->packet.class == NAT_CLASS_ICMP ? target->port : run->packet.source_port;
 }
 
-/* RFC 4787 section 5. Keeps the hash of the session that was looked up before. */
+/* RFC 4787 section 5. */
 static __always_inline int nat_is_let_in(struct nat_run *run, const struct nat_target *target)
 {
 	struct nat_session_key key;
@@ -178,7 +192,7 @@ __noinline int nat_take_to_target(struct __sk_buff *skb, struct nat_run *run,
 		kind = session->flags & NAT_SESSION_FLAGS_PORT_FORWARD ? PACKET_KIND_PORT_FORWARD
 								       : PACKET_KIND_MAPPED;
 	nat_track(run, session, sender, nat_time_class(session));
-	return nat_deliver(skb, run, target, kind);
+	return nat_deliver(skb, run, target, kind | nat_approval(run, session));
 }
 
 /* Fills in who stands behind a port of an external address. Returns 0, or -1: nobody does. */
@@ -288,7 +302,7 @@ __noinline int nat_address_only_in(struct __sk_buff *skb, struct nat_run *run)
 	if (!session)
 		return NAT_GO_ON;
 	nat_track(run, session, sender, nat_time_class(session));
-	return nat_deliver(skb, run, &target, PACKET_KIND_REPLY);
+	return nat_deliver(skb, run, &target, PACKET_KIND_REPLY | nat_approval(run, session));
 }
 
 static __always_inline int nat_translate_destination(struct __sk_buff *skb, struct nat_run *run,

@@ -18,6 +18,14 @@ struct {
 	__type(value, struct nat_settings);
 } nat_settings SEC(".maps");
 
+/* Owner: whoever changes the rules, and raises it then. 0: no session is approved. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} nat_generation SEC(".maps");
+
 /*
  * Owner: the programs; the core writes port forwards. 65,536 a class and external address. When no
  * port is free, the packet that wanted one is dropped (dropped-no-port) or refused before.
@@ -113,6 +121,14 @@ static __always_inline struct nat_settings *nat_get_settings(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&nat_settings, &zero);
+}
+
+static __always_inline __u32 nat_get_generation(void)
+{
+	__u32 zero = 0;
+	__u32 *generation = bpf_map_lookup_elem(&nat_generation, &zero);
+
+	return generation ? *generation : 0;
 }
 
 /*

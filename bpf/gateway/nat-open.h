@@ -24,8 +24,9 @@ struct nat_opening {
 	__be16 to_external_port;
 };
 
-static __always_inline void nat_describe_session(const struct nat_opening *opening, __u32 sender,
-						 __u32 tick, struct nat_session *session)
+static __always_inline void nat_describe_session(const struct nat_run *run,
+						 const struct nat_opening *opening, __u32 sender,
+						 struct nat_session *session)
 {
 	__u8 from_translated = opening->from_external == NAT_UNTRANSLATED
 				       ? 0
@@ -57,9 +58,10 @@ static __always_inline void nat_describe_session(const struct nat_opening *openi
 		sender ? opening->to_external_port : opening->from_external_port;
 	session->high_external_port =
 		sender ? opening->from_external_port : opening->to_external_port;
-	session->created_tick = tick;
+	session->judged = run->judged;
+	session->created_tick = run->tick;
 	/* Until its first packet has said how long. */
-	session->until_tick = tick + 2;
+	session->until_tick = run->tick + 2;
 }
 
 static __always_inline void nat_count_unanswered(struct nat_session *session, __u32 end)
@@ -97,7 +99,7 @@ __noinline int nat_add_session(struct nat_run *run, const struct nat_opening *op
 	NAT_REQUIRE(scratch);
 	sender = nat_make_key(&key, opening->protocol, opening->from, opening->from_port,
 			      opening->to, opening->to_port);
-	run->hash = nat_key_hash(&key);
+	nat_hash_key(run, &key);
 	NAT_REQUIRE_SETTINGS;
 	host = nat_host_of(charged);
 	if (!host)
@@ -109,7 +111,7 @@ __noinline int nat_add_session(struct nat_run *run, const struct nat_opening *op
 	if (host->sessions >= quota)
 		return -NAT_COUNTER_DROPPED_HOST_SESSIONS;
 	__sync_fetch_and_add(&host->sessions, 1);
-	nat_describe_session(opening, sender, run->tick, &scratch->session);
+	nat_describe_session(run, opening, sender, &scratch->session);
 	/* Counted before anybody else can see it, and end it. */
 	if (opening->to_external != NAT_UNTRANSLATED)
 		nat_count_unanswered(&scratch->session, !sender);

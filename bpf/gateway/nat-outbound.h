@@ -6,9 +6,12 @@
 
 #include "gateway/nat-inbound.h"
 
-static __always_inline int nat_is_made_here(const struct __sk_buff *skb)
+/* nft has let a packet of a session through. */
+static __always_inline void nat_judge(const struct nat_run *run, struct nat_session *session,
+				      __u32 sender)
 {
-	return skb->ingress_ifindex == 0;
+	if (run->judged && session->judged != run->judged && nat_initiator(session) == sender)
+		session->judged = run->judged;
 }
 
 /* Where an end of a session is seen from outside. */
@@ -326,9 +329,12 @@ __noinline int nat_wan_egress_slow(struct __sk_buff *skb, struct nat_run *run,
 	if (network < 0)
 		return nat_drop(NAT_COUNTER_DROPPED_MARTIAN);
 	if (!nat_is_translating(network)) {
-		if (packet->fragment == FRAGMENT_PART_LATER || packet->icmp == ICMP_GROUP_ERROR ||
-		    (session && !nat_is_over(run, session, sender)))
+		if (packet->fragment == FRAGMENT_PART_LATER || packet->icmp == ICMP_GROUP_ERROR)
 			return NAT_GO_ON;
+		if (session && !nat_is_over(run, session, sender)) {
+			nat_judge(run, session, sender);
+			return NAT_GO_ON;
+		}
 		/* nft refuses by a reset in a host's name. */
 		return nat_is_made_here(skb) ? NAT_GO_ON : nat_open_routed(run, session);
 	}
@@ -341,6 +347,7 @@ __noinline int nat_wan_egress_slow(struct __sk_buff *skb, struct nat_run *run,
 		if (result < 0)
 			return nat_drop(-result);
 		if (session && nat_is_translated(session, sender)) {
+			nat_judge(run, session, sender);
 			nat_track(run, session, sender, nat_time_class(session));
 			return nat_send_by(skb, run, session, sender);
 		}
@@ -388,6 +395,7 @@ __noinline int nat_hairpin_egress(struct __sk_buff *skb, struct nat_run *run)
 			nat_count_established(session, sender);
 		nat_refresh_mapping(run, session, sender, session->until_tick + NAT_REFRESH_SLACK);
 	}
+	nat_judge(run, session, sender);
 	nat_confirm(run, session, sender);
 	return nat_send_by(skb, run, session, sender);
 }

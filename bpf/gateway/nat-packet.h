@@ -40,6 +40,9 @@ enum fragment_part {
 	FRAGMENT_PART_LATER,
 };
 
+/* The lowest byte of a generation, as PACKET_MARK_GENERATION has it. */
+#define GENERATION_MARK(generation) (((generation)&0xff) << 23)
+
 /* No class: protocols without ports. */
 #define NAT_CLASS_NONE 255
 
@@ -70,9 +73,14 @@ struct nat_packet {
  * that the verifier checks once by themselves.
  */
 struct nat_run {
-	__u64 hash; /* of the last session that was looked up */
+	/* The last session that was looked up: the words of its key, and their hash. */
+	__u64 key_addresses;
+	__u64 key_ports;
+	__u64 hash;
 	__u32 tick;
 	__u32 hook; /* enum nat_hook */
+	/* Egress: the generation of the rules by which nft let the packet through, or 0. */
+	__u32 judged;
 	/* What a first fragment's followers shall have: enum nat_fragment_action and an address. */
 	__u32 action;
 	__be32 address;
@@ -117,9 +125,30 @@ static __always_inline int nat_drop(enum nat_counter reason)
 	return TC_ACT_SHOT;
 }
 
+/* What is told about a packet. The generation, which nat_begin wrote, stays. */
 static __always_inline void nat_set_mark(struct __sk_buff *skb, __u32 bits)
 {
-	skb->mark = (skb->mark & ~PACKET_MARK_OURS) | bits;
+	skb->mark = (skb->mark & ~(PACKET_MARK_OURS & ~PACKET_MARK_GENERATION)) | bits;
+}
+
+static __always_inline int nat_is_made_here(const struct __sk_buff *skb)
+{
+	return skb->ingress_ifindex == 0;
+}
+
+/*
+ * The generation of the rules by which nft let a packet through that is about to leave, or 0: one
+ * that came in before the rules changed may have been judged by those of before, and a reply was
+ * judged as what it answers, though it may open a session of its own now.
+ */
+static __always_inline __u32 nat_judged_by(const struct __sk_buff *skb)
+{
+	__u32 generation = nat_get_generation();
+
+	if (nat_is_made_here(skb) || (skb->mark & PACKET_MARK_KIND) == PACKET_KIND_REPLY ||
+	    (skb->mark & PACKET_MARK_GENERATION) != GENERATION_MARK(generation))
+		return 0;
+	return generation;
 }
 
 static __always_inline __u32 nat_class_of(__u8 protocol)

@@ -243,7 +243,6 @@ __noinline int nat_refresh_permission(struct nat_run *run, struct nat_session *s
 	__be32 inside = end ? session->high_address : session->low_address;
 	__be32 remote = end ? session->low_address : session->high_address;
 	__be16 port = end ? session->high_port : session->low_port;
-	__u64 hash = run->hash;
 	struct nat_session *permission;
 	struct nat_session_key key;
 
@@ -252,7 +251,6 @@ __noinline int nat_refresh_permission(struct nat_run *run, struct nat_session *s
 	permission = nat_look_up(run, &key);
 	if (permission)
 		nat_raise(&permission->until_tick, until);
-	run->hash = hash;
 	return 0;
 }
 
@@ -310,6 +308,16 @@ static __always_inline int nat_refresh(struct nat_run *run, struct nat_session *
 	return 0;
 }
 
+static __always_inline void nat_count_bytes(struct nat_session *session, __u32 sender, __u32 bytes)
+{
+	__u32 *low = sender ? &session->high_bytes : &session->low_bytes;
+	__u32 before = *low;
+
+	*low = before + bytes;
+	if (before + bytes < before)
+		(sender ? &session->high_bytes_above : &session->low_bytes_above)[0] += 1;
+}
+
 /* Brings a session up to date with a packet from one of its ends. */
 __noinline int nat_track(struct nat_run *run, struct nat_session *session, __u32 sender,
 			 enum time_class before)
@@ -323,10 +331,7 @@ __noinline int nat_track(struct nat_run *run, struct nat_session *session, __u32
 	sender &= 1;
 	responder = !nat_initiator(session);
 	was_unanswered = nat_is_unanswered_by(session, responder);
-	if (sender)
-		session->high_bytes += run->packet.bytes;
-	else
-		session->low_bytes += run->packet.bytes;
+	nat_count_bytes(session, sender, run->packet.bytes);
 	if (run->packet.protocol == IPPROTO_TCP &&
 	    !tcp_take(&run->packet, session, sender, is_trusted))
 		return 0;

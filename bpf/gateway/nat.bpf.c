@@ -47,6 +47,11 @@ static __always_inline enum begin nat_begin(struct __sk_buff *skb, struct nat_ru
 		nat_count(NAT_COUNTER_DROPPED_MALFORMED);
 		return BEGIN_DROP;
 	default:
+		/* Early: what nft judges from now on, it judges by these rules or later ones. */
+		if (hook == NAT_HOOK_INSIDE_INGRESS || hook == NAT_HOOK_WAN_INGRESS)
+			skb->mark |= GENERATION_MARK(nat_get_generation());
+		else
+			run->judged = nat_judged_by(skb);
 		return BEGIN_HANDLE;
 	}
 }
@@ -168,8 +173,9 @@ __noinline int nat_tell_kind(struct __sk_buff *skb, struct nat_run *run)
 		return nat_tell_new(skb, run);
 	if (!nat_is_translated(session, NAT_LOW) && !nat_is_translated(session, NAT_HIGH))
 		nat_track(run, session, sender, nat_time_class(session));
-	if (nat_initiator(session) != sender)
-		nat_set_mark(skb, PACKET_KIND_REPLY);
+	nat_set_mark(skb, nat_approval(run, session) |
+				  (nat_initiator(session) == sender ? PACKET_KIND_REQUEST
+								    : PACKET_KIND_REPLY));
 	return NAT_GO_ON;
 }
 
@@ -181,7 +187,7 @@ int nat_inside_ingress(struct __sk_buff *skb)
 	enum begin begin;
 	int external;
 
-	nat_set_mark(skb, 0);
+	skb->mark &= ~PACKET_MARK_OURS;
 	if (!scratch)
 		return NAT_GO_ON;
 	run = &scratch->run;
@@ -202,7 +208,7 @@ int nat_wan_ingress(struct __sk_buff *skb)
 	enum begin begin;
 	int external, network;
 
-	nat_set_mark(skb, 0);
+	skb->mark &= ~PACKET_MARK_OURS;
 	if (!scratch)
 		return NAT_GO_ON;
 	run = &scratch->run;
@@ -247,6 +253,7 @@ int nat_wan_egress(struct __sk_buff *skb)
 	    !nat_has_lost_mapping(run, session, sender)) {
 		enum time_class before = nat_time_class(session);
 
+		nat_judge(run, session, sender);
 		nat_track(run, session, sender, before);
 		return nat_send_by(skb, run, session, sender);
 	}
@@ -265,7 +272,8 @@ int nat_inside_egress(struct __sk_buff *skb)
 	__u32 sender;
 
 	if (!(skb->mark & PACKET_MARK_HAIRPIN) &&
-	    (kind == PACKET_KIND_REPLY || kind == PACKET_KIND_RELATED))
+	    (kind == PACKET_KIND_REPLY || kind == PACKET_KIND_RELATED ||
+	     skb->mark & PACKET_MARK_APPROVED))
 		return NAT_GO_ON;
 	if (!scratch)
 		return NAT_GO_ON;
@@ -291,6 +299,7 @@ int nat_inside_egress(struct __sk_buff *skb)
 			      run->packet.destination_port);
 	session = nat_look_up(run, &key);
 	if (session && !nat_is_over(run, session, sender)) {
+		nat_judge(run, session, sender);
 		nat_confirm(run, session, sender);
 		return NAT_GO_ON;
 	}

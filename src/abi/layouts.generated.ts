@@ -98,6 +98,7 @@ export const NatLimits = {
   protocolClasses: 3,
   tickShift: 30,
   ownPortTries: 8,
+  searchRestTicks: 4,
   searches: 256,
   mtuFloor: 552,
 } as const;
@@ -160,7 +161,9 @@ export type PacketKind = (typeof PacketKind)[keyof typeof PacketKind];
 export const PacketMark = {
   kind: 448,
   hairpin: 512,
-  ours: 1984,
+  approved: 1024,
+  generation: 2139095040,
+  ours: 2139097024,
 } as const;
 export type PacketMark = (typeof PacketMark)[keyof typeof PacketMark];
 
@@ -555,8 +558,11 @@ export interface NatSession {
   readonly lowAcknowledged: number;
   readonly highEnd: number;
   readonly highAcknowledged: number;
-  readonly lowBytes: bigint;
-  readonly highBytes: bigint;
+  readonly judged: number;
+  readonly lowBytesAbove: number;
+  readonly highBytesAbove: number;
+  readonly lowBytes: number;
+  readonly highBytes: number;
 }
 
 export const NatSession: StructLayout<NatSession> = {
@@ -583,8 +589,11 @@ export const NatSession: StructLayout<NatSession> = {
     lowAcknowledged: { cName: 'low_acknowledged', offsetBytes: 36, type: 'u32' },
     highEnd: { cName: 'high_end', offsetBytes: 40, type: 'u32' },
     highAcknowledged: { cName: 'high_acknowledged', offsetBytes: 44, type: 'u32' },
-    lowBytes: { cName: 'low_bytes', offsetBytes: 48, type: 'u64' },
-    highBytes: { cName: 'high_bytes', offsetBytes: 56, type: 'u64' },
+    judged: { cName: 'judged', offsetBytes: 48, type: 'u32' },
+    lowBytesAbove: { cName: 'low_bytes_above', offsetBytes: 52, type: 'u16' },
+    highBytesAbove: { cName: 'high_bytes_above', offsetBytes: 54, type: 'u16' },
+    lowBytes: { cName: 'low_bytes', offsetBytes: 56, type: 'u32' },
+    highBytes: { cName: 'high_bytes', offsetBytes: 60, type: 'u32' },
   },
   padding: [],
   decode: (view, at) => ({
@@ -608,8 +617,11 @@ export const NatSession: StructLayout<NatSession> = {
     lowAcknowledged: view.getUint32(at + 36, true),
     highEnd: view.getUint32(at + 40, true),
     highAcknowledged: view.getUint32(at + 44, true),
-    lowBytes: view.getBigUint64(at + 48, true),
-    highBytes: view.getBigUint64(at + 56, true),
+    judged: view.getUint32(at + 48, true),
+    lowBytesAbove: view.getUint16(at + 52, true),
+    highBytesAbove: view.getUint16(at + 54, true),
+    lowBytes: view.getUint32(at + 56, true),
+    highBytes: view.getUint32(at + 60, true),
   }),
   encode: (value, view, at) => {
     view.setUint32(at, value.lowAddress);
@@ -632,15 +644,18 @@ export const NatSession: StructLayout<NatSession> = {
     view.setUint32(at + 36, value.lowAcknowledged, true);
     view.setUint32(at + 40, value.highEnd, true);
     view.setUint32(at + 44, value.highAcknowledged, true);
-    view.setBigUint64(at + 48, value.lowBytes, true);
-    view.setBigUint64(at + 56, value.highBytes, true);
+    view.setUint32(at + 48, value.judged, true);
+    view.setUint16(at + 52, value.lowBytesAbove, true);
+    view.setUint16(at + 54, value.highBytesAbove, true);
+    view.setUint32(at + 56, value.lowBytes, true);
+    view.setUint32(at + 60, value.highBytes, true);
   },
 };
 
 /** `struct nat_session_bucket`, 1088 bytes */
 export interface NatSessionBucket {
-  readonly lock: number;
   readonly tags: readonly number[];
+  readonly lock: number;
   readonly slots: readonly NatSession[];
 }
 
@@ -648,21 +663,21 @@ export const NatSessionBucket: StructLayout<NatSessionBucket> = {
   cName: 'nat_session_bucket',
   sizeBytes: 1088,
   fields: {
-    lock: { cName: 'lock', offsetBytes: 0, type: 'u32' },
-    tags: { cName: 'tags', offsetBytes: 4, type: 'u16', count: 16 },
+    tags: { cName: 'tags', offsetBytes: 0, type: 'u16', count: 16 },
+    lock: { cName: 'lock', offsetBytes: 32, type: 'u32' },
     slots: { cName: 'slots', offsetBytes: 64, type: { struct: 'nat_session' }, count: 16 },
   },
   padding: [
     { offsetBytes: 36, sizeBytes: 28 },
   ],
   decode: (view, at) => ({
-    lock: view.getUint32(at, true),
-    tags: array(u16, 16).decode(view, at + 4),
+    tags: array(u16, 16).decode(view, at),
+    lock: view.getUint32(at + 32, true),
     slots: array(NatSession, 16).decode(view, at + 64),
   }),
   encode: (value, view, at) => {
-    view.setUint32(at, value.lock, true);
-    array(u16, 16).encode(value.tags, view, at + 4);
+    array(u16, 16).encode(value.tags, view, at);
+    view.setUint32(at + 32, value.lock, true);
     array(NatSession, 16).encode(value.slots, view, at + 64);
     new Uint8Array(view.buffer, view.byteOffset + at + 36, 28).fill(0);
   },
@@ -692,6 +707,7 @@ export interface NatSettings {
   readonly networkCount: number;
   readonly poolFirst: number;
   readonly poolLast: number;
+  readonly layout: number;
   readonly externals: readonly NatExternal[];
   readonly networks: readonly NatNetwork[];
 }
@@ -722,12 +738,11 @@ export const NatSettings: StructLayout<NatSettings> = {
     networkCount: { cName: 'network_count', offsetBytes: 92, type: 'u32' },
     poolFirst: { cName: 'pool_first', offsetBytes: 96, type: 'u16' },
     poolLast: { cName: 'pool_last', offsetBytes: 98, type: 'u16' },
+    layout: { cName: 'layout', offsetBytes: 100, type: 'u32' },
     externals: { cName: 'externals', offsetBytes: 104, type: { struct: 'nat_external' }, count: 16 },
     networks: { cName: 'networks', offsetBytes: 296, type: { struct: 'nat_network' }, count: 64 },
   },
-  padding: [
-    { offsetBytes: 100, sizeBytes: 4 },
-  ],
+  padding: [],
   decode: (view, at) => ({
     hashKey: array(u64, 2).decode(view, at),
     fixedNowNs: view.getBigUint64(at + 16, true),
@@ -751,6 +766,7 @@ export const NatSettings: StructLayout<NatSettings> = {
     networkCount: view.getUint32(at + 92, true),
     poolFirst: view.getUint16(at + 96, true),
     poolLast: view.getUint16(at + 98, true),
+    layout: view.getUint32(at + 100, true),
     externals: array(NatExternal, 16).decode(view, at + 104),
     networks: array(NatNetwork, 64).decode(view, at + 296),
   }),
@@ -777,9 +793,9 @@ export const NatSettings: StructLayout<NatSettings> = {
     view.setUint32(at + 92, value.networkCount, true);
     view.setUint16(at + 96, value.poolFirst, true);
     view.setUint16(at + 98, value.poolLast, true);
+    view.setUint32(at + 100, value.layout, true);
     array(NatExternal, 16).encode(value.externals, view, at + 104);
     array(NatNetwork, 64).encode(value.networks, view, at + 296);
-    new Uint8Array(view.buffer, view.byteOffset + at + 100, 4).fill(0);
   },
 };
 

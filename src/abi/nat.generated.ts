@@ -31,6 +31,15 @@ export const natObject = {
       key: NatFragmentKey,
       value: NatFragment,
     },
+    natGeneration: {
+      kind: 'key-value',
+      name: 'nat_generation',
+      type: 'array',
+      maxEntries: 1,
+      flags: 0,
+      key: u32,
+      value: u32,
+    },
     natHosts: {
       kind: 'key-value',
       name: 'nat_hosts',
@@ -65,7 +74,7 @@ export const natObject = {
       maxEntries: 1,
       flags: 0,
       key: bytes(4),
-      value: bytes(128),
+      value: bytes(152),
     },
     natSessions: {
       kind: 'key-value',

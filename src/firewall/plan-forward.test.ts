@@ -93,6 +93,22 @@ test('who may come in from the WAN may come from inside by the external address,
   }
 });
 
+test('what is approved is asked about no more, but for sources that cannot be', () => {
+  const blocked = withRules({ name: 'block_all', action: 'drop' });
+  for (const packetKind of ['request', 'reply', 'mapped', 'portForward'] as const) {
+    const knowledge = { packetKind, isApproved: true } as const;
+    const [from, to]: [End, End] = packetKind === 'request' ? ['lan', 'wan'] : ['wan', 'lan'];
+    const facts = forwarded(from, to, knowledge);
+    assert.equal(judged(blocked, facts), 'accept in forward by built-in approved');
+    const { matched } = judgePacket(blocked, facts);
+    const names = matched.map(({ origin }) => ('part' in origin ? origin.part : origin.name));
+    assert.deepEqual(names, ['untracked', 'approved', 'approved']);
+  }
+  const borrowed = forwarded('guests', 'wan', { isApproved: true });
+  const spoofed = { ...borrowed, source: forwarded('lan', 'wan', {}).source };
+  assert.equal(judgePacket(open, spoofed).action, 'drop');
+});
+
 test('what passed is not followed by conntrack, whatever its kind', () => {
   for (const packetKind of everyKind) {
     const { matched } = judgePacket(open, forwarded('lan', 'wan', { packetKind }));

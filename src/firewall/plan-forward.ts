@@ -5,12 +5,16 @@
  * destination already and do so with the source afterwards. They say in the mark what a packet is,
  * and `forward` sends it where its kind is judged:
  *
- *     forward ─ MSS ─┬─ IPv6 ──────────────► forward_ipv6 ─ conntrack ─► forward_requests
+ *     forward ─ MSS ─┬─ approved: accepted
+ *                    ├─ IPv6 ──────────────► forward_ipv6 ─ conntrack ─► forward_requests
  *                    ├─ reply ─────────────► forward_replies
  *                    ├─ request ───────────► forward_requests
  *                    ├─ related: accepted
  *                    ├─ full, stray: refused, and above a limit dropped
  *                    └─ mapped, forwarded ─► forward_requests
+ *
+ * Approved are packets of sessions whose opener's packets these rules have let through before, and
+ * only these rules: whoever changes them makes the programs forget it (docs/nat.md, "Approval").
  *
  * The config's rules stand before everything that is accepted without them. So a rule that drops
  * what comes from the WAN closes full cone and port forwards; without any rule both are open, since
@@ -21,10 +25,10 @@ import { PacketKind, PacketMark } from '../abi/layouts.generated.ts';
 import { accept, builtIn, connectionRules, drop, dropTheRest } from './built-in-rule.ts';
 import { expandRule, inNftOrder } from './expand-rule.ts';
 import type { FirewallModel } from './firewall-model.ts';
-import { familyOf } from './nft-addresses.ts';
-import { markOf } from './packet-mark.ts';
+import { isApproved, markOf } from './packet-mark.ts';
 import {
   type ChainHook,
+  isOnlyIpv6,
   type Match,
   mirrorMatch,
   type RulesetChain,
@@ -80,7 +84,8 @@ function sessionChains(
   { isOpenInward }: { readonly isOpenInward: boolean },
 ): RulesetChain[] {
   const requests = [...openingRules(model), ...(isOpenInward ? inwardRules(model) : [])];
-  const replies = requests.filter((rule) => !isOnlyIpv6(rule)).flatMap(mirrorRule);
+  // Replies over IPv6 are conntrack's.
+  const replies = requests.filter(({ matches }) => !isOnlyIpv6(matches)).flatMap(mirrorRule);
   const ipv6 = [...connectionRules, goTo('forward_requests', { name: 'requests', matches: [] })];
   return [
     { name: 'forward_requests', rules: [...requests, dropTheRest] },
@@ -108,9 +113,10 @@ function refusal(reason: 'tcp-reset' | 'admin-prohibited'): Statement {
   return { kind: 'reject-limited', with: reason, ...refusalLimit };
 }
 
-/** Nearly all packets are replies and requests, so those are told first. */
+/** Nearly all packets are approved, and most others replies and requests. */
 const kindRules: readonly RulesetRule[] = [
   builtIn({ name: 'mss', matches: [{ kind: 'tcp-syn' }], statement: { kind: 'clamp-mss' } }),
+  builtIn({ name: 'approved', matches: [isApproved] }),
   goTo('forward_ipv6', { name: 'ipv6', matches: [{ kind: 'family', family: 6 }] }),
   goTo('forward_replies', { name: 'replies', matches: [isOfKind(PacketKind.reply)] }),
   goTo('forward_requests', { name: 'requests', matches: [isOfKind(PacketKind.request)] }),
@@ -170,15 +176,6 @@ function inwardRules(model: FirewallModel): RulesetRule[] {
       }),
     ),
   );
-}
-
-/** Replies over IPv6 are conntrack's. */
-function isOnlyIpv6({ matches }: RulesetRule): boolean {
-  return matches.some((match) => {
-    if (match.kind === 'family') return match.family === 6;
-    if (match.kind !== 'source' && match.kind !== 'destination') return false;
-    return match.ranges.every((range) => familyOf(range) === 6);
-  });
 }
 
 /**

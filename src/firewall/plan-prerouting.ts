@@ -4,14 +4,17 @@ import { builtIn, drop } from './built-in-rule.ts';
 import { inNftOrder } from './expand-rule.ts';
 import type { FirewallModel, FirewallWan } from './firewall-model.ts';
 import { familyOf, parseAllAddresses } from './nft-addresses.ts';
-import type { RulesetRule } from './ruleset.ts';
+import { isApproved } from './packet-mark.ts';
+import { isOnlyIpv6, type RulesetRule } from './ruleset.ts';
 
 /** @param model without faults */
 export function preroutingRules(model: FirewallModel): RulesetRule[] {
-  return [
-    ...(model.wan === undefined ? [] : wanMartianRules(model, model.wan)),
-    ...(model.forwardedTraffic === 'conntrack' ? [] : [...insideMartianRules(model), untracked]),
-  ];
+  const onWan = model.wan === undefined ? [] : wanMartianRules(model, model.wan);
+  if (model.forwardedTraffic === 'conntrack') return onWan;
+  // Nothing of IPv6 is approved, so the less stands before what is, the better.
+  const ipv4 = onWan.filter(({ matches }) => !isOnlyIpv6(matches));
+  const ipv6 = onWan.filter(({ matches }) => isOnlyIpv6(matches));
+  return [...ipv4, ...insideMartianRules(model), ...approved, ...ipv6, untracked];
 }
 
 /** Sources that no packet from another host can have (RFC 6890, RFC 4291 §2.7 and §2.5.5.2). */
@@ -65,6 +68,17 @@ function insideMartianRules({ networks }: FirewallModel): RulesetRule[] {
     ];
   });
 }
+
+/** Nearly all packets are of sessions that were let through before. */
+const approved = [
+  builtIn({
+    name: 'approved',
+    part: 'untracked',
+    matches: [isApproved],
+    statement: { kind: 'notrack' },
+  }),
+  builtIn({ name: 'approved', matches: [isApproved] }),
+];
 
 /** Forwarded IPv4 has its sessions in the programs; IPv6 has none there yet. */
 const untracked = builtIn({

@@ -78,6 +78,15 @@ export type Statement =
   /** Goes on with the next rule. */
   | { readonly kind: 'log'; readonly prefix: string; readonly perSecond: number };
 
+/** No packet of IPv4 matches. */
+export function isOnlyIpv6(matches: readonly Match[]): boolean {
+  return matches.some((match) => {
+    if (match.kind === 'family') return match.family === 6;
+    if (match.kind !== 'source' && match.kind !== 'destination') return false;
+    return match.ranges.every(({ first }) => first.family === 6);
+  });
+}
+
 /** The same match, for packets of the opposite direction. */
 export function mirrorMatch(match: Match): Match {
   switch (match.kind) {

@@ -9,6 +9,7 @@ import {
   type NatNetwork,
   type NatSettings,
 } from '../abi/layouts.generated.ts';
+import { natLayout } from './nat-layout.ts';
 import type { NatPlan, PlannedExternal, PlannedNetwork } from './nat-plan.ts';
 
 export interface SettingsFrame {
@@ -87,6 +88,7 @@ export function nextSettings(plan: NatPlan, frame: SettingsFrame): NextSettings 
     networkCount: networks.placed.length,
     poolFirst: pool.first,
     poolLast: pool.last,
+    layout: natLayout,
     externals: padded(externals.placed, { count: NatLimits.externals, filler: noExternal }),
     networks: padded(networks.placed, { count: NatLimits.networks, filler: noNetwork }),
   };

@@ -2,6 +2,7 @@
  * Packets to an external address, from the internet or from an inside host (hairpin): to whom
  * inside they go, and what is told about them.
  */
+import { isApproved } from './approval.ts';
 import { followInward } from './fragment-following.ts';
 import {
   isRedirect,
@@ -104,8 +105,9 @@ function followSession(passage: Passage, ends: Ends): Decision | undefined {
   if (met === undefined) return undefined;
   bringUpToDate(passage, met, { isConfirming: false });
   const { session, sender } = met;
-  if (session.initiator !== sender) return translated('reply');
-  return translated(session.isPortForward ? 'portForward' : 'mapped');
+  const opened = session.isPortForward ? 'portForward' : 'mapped';
+  const kind = session.initiator === sender ? opened : 'reply';
+  return translated(kind, isApproved(passage, session));
 }
 
 function admit(passage: Passage, ends: Ends, target: Target): Decision {
@@ -163,7 +165,7 @@ function translateByAlias(passage: Passage): Decision {
   if (met === undefined) return localUnlessMartian(passage);
   bringUpToDate(passage, met, { isConfirming: false });
   rewriteDestination(packet, { address: inside.address });
-  return translated('reply');
+  return translated('reply', isApproved(passage, met.session));
 }
 
 function translateError(passage: Passage, external: number): Decision {

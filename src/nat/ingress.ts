@@ -1,4 +1,5 @@
 /** What came in: destinations are translated, and nft is told what is known. */
+import { isApproved } from './approval.ts';
 import { isMartian, translateDestination } from './destination-side.ts';
 import { rememberFragment } from './fragment-following.ts';
 import { judgeUntranslatedError } from './icmp-errors.ts';
@@ -39,12 +40,13 @@ export function handleIngress(passage: Passage): IngressDecision {
   return { decision, event: remember(passage, decision) };
 }
 
-/** The bits of the mark that a decision stands for. */
+/** The bits of the mark that a decision stands for, without the generation. */
 export function markOf(decision: Decision, { hook }: Pick<Passage, 'hook'>): number {
   if (decision.action === 'follow') return decision.mark;
   if (decision.action !== 'pass') return 0;
   const isHairpin = decision.isTranslated && hook === 'inside-ingress';
-  return packetKinds[decision.kind] | (isHairpin ? packetMarks.hairpin : 0);
+  const hairpin = isHairpin ? packetMarks.hairpin : 0;
+  return packetKinds[decision.kind] | hairpin | (decision.isApproved ? packetMarks.approved : 0);
 }
 
 function fromInside(passage: Passage): Decision {
@@ -93,7 +95,8 @@ function judgeKnown(passage: Passage): Decision | undefined {
   // Others are brought up to date where they are translated.
   const isTranslated = session.ends.some(({ external }) => external !== undefined);
   if (!isTranslated) bringUpToDate(passage, met, { isConfirming: false });
-  return pass(session.initiator === sender ? 'request' : 'reply');
+  const kind = session.initiator === sender ? 'request' : 'reply';
+  return pass(kind, isApproved(passage, session));
 }
 
 function isFull(passage: Passage): boolean {

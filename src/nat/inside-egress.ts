@@ -1,5 +1,6 @@
 /** What leaves for an inside host: sessions are confirmed or made, hairpins are completed. */
 
+import { judge } from './approval.ts';
 import { followOutward } from './fragment-following.ts';
 import { translateErrorOfGateway, translateErrorOutward } from './icmp-errors.ts';
 import { tcpFlags } from './ipv4-packet.ts';
@@ -29,6 +30,7 @@ import { leaveFrom, openUntranslated, rememberSource } from './wan-egress.ts';
 /** What needs nothing here, whatever it is: it belongs to a session. */
 export function isLeftAlone(mark: number): boolean {
   if (mark & packetMarks.hairpin) return false;
+  if (mark & packetMarks.approved) return true;
   const kind = mark & packetMarks.kind;
   return kind === packetKinds.reply || kind === packetKinds.related;
 }
@@ -41,6 +43,7 @@ export function handleInsideEgress(passage: Passage): Decision {
   if (kind === 'later-fragment' || kind === 'icmp-error') return passAsRequest;
   const met = meetSession(passage, endpointsOf(packet));
   if (met !== undefined) {
+    judge(passage, met);
     confirm(passage, met);
     return passAsRequest;
   }
@@ -82,6 +85,7 @@ function translateHairpin(passage: Passage): Decision {
     state.sessions.recount(met.session);
     refreshMapping(state, met.session, met.sender);
   }
+  judge(passage, met);
   confirm(passage, met);
   return leaveFrom(passage, external);
 }

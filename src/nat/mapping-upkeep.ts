@@ -1,9 +1,10 @@
 /** Which external endpoint an inside endpoint has, made where it has none. */
+import { NatLimits } from '../abi/layouts.generated.ts';
 import type { Endpoint } from './ipv4-packet.ts';
 import { type ExternalEndpoint, type NatClass, natClasses } from './mapping-table.ts';
 import type { NatDropReason } from './nat-counters.ts';
 import { networkIndexOf } from './nat-settings.ts';
-import type { Passage } from './passage.ts';
+import type { NatState, Passage } from './passage.ts';
 import {
   CANDIDATES_MAX,
   keepPort,
@@ -71,7 +72,7 @@ export function isMappingHopeless(
   internal: Endpoint,
 ): boolean {
   const { state, tick } = passage;
-  const { mappings, settings, failedSearches } = state;
+  const { mappings, settings } = state;
   const index = externalOf(passage, internal.address);
   if (index !== undefined && isOneToOne(passage, index)) return false;
   if (mappings.liveOf(natClass, internal, tick) !== undefined) return false;
@@ -80,12 +81,16 @@ export function isMappingHopeless(
   const request = portRequest(passage, { class: natClass, internal, index });
   if (keepPort(request) !== undefined) return false;
   return rangesFor(request).every((range) => {
-    return failedSearches.has(searchName(request, range, index));
+    return isResting(state, searchName(request, range, index), tick);
   });
 }
 
+function isResting({ failedSearches }: NatState, name: string, tick: number): boolean {
+  return (failedSearches.get(name) ?? 0) > tick;
+}
+
 function findPort(
-  { state }: Passage,
+  { state, tick }: Passage,
   request: PortRequest,
   externalIndex: number,
 ): number | undefined {
@@ -93,11 +98,11 @@ function findPort(
   if (kept !== undefined) return kept;
   for (const range of rangesFor(request)) {
     const name = searchName(request, range, externalIndex);
-    if (state.failedSearches.has(name)) continue;
+    if (isResting(state, name, tick)) continue;
     const skipped = state.skippedPorts.get(name) ?? 0;
     const found = searchPort(request, range, skipped);
     if (found !== undefined) return found;
-    state.failedSearches.add(name);
+    state.failedSearches.set(name, tick + NatLimits.searchRestTicks);
     state.skippedPorts.set(name, skipped + CANDIDATES_MAX);
   }
   return undefined;

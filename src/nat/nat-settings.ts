@@ -130,6 +130,8 @@ export function natSettingsLayout(settings: NatSettings, place: SettingsPlace): 
     networkCount: networks.length,
     poolFirst: pool.first,
     poolLast: pool.last,
+    // Nobody takes over what the tables hold.
+    layout: 0,
     externals: filled(externals.map(externalLayout), {
       count: NatLimits.externals,
       filler: { address: 0, oneToOne: 0, filtering: 0 },

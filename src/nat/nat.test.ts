@@ -44,6 +44,7 @@ test('sessions are listed with both endpoints as either side sees them', () => {
         responder: { address: requireIpv4Address('198.51.100.1'), port: 53, bytes: 28 },
         state: 'answered',
         isPortForward: false,
+        judged: 0,
         createdTick: 100,
         untilTick: 100 + natTestSettings.times.udp + 1,
       },

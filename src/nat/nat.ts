@@ -4,6 +4,7 @@
  * which of several sessions goes when there is no room.
  */
 import { type Ipv4Address, ipv4Address } from '../net/ipv4-address.ts';
+import { generationMark } from './approval.ts';
 import { FragmentTable } from './fragment-table.ts';
 import { handleIngress, markOf } from './ingress.ts';
 import { handleInsideEgress, isLeftAlone } from './inside-egress.ts';
@@ -79,6 +80,8 @@ export interface SessionListing {
   readonly opener: ListedEnd;
   readonly responder: ListedEnd;
   readonly state: 'unconfirmed' | 'unanswered' | 'opening' | 'established' | 'closing' | 'answered';
+  /** The number of the rules by which nft let it through last; 0: by none. */
+  readonly judged: number;
   readonly isPortForward: boolean;
   readonly createdTick: number;
   /** It lives while this is greater than now. */
@@ -107,11 +110,11 @@ export class NatTwin {
       sessionsPerHost: settings.sessionsPerHost,
     };
     this.#state = {
-      ...{ settings, counters, mappings },
+      ...{ settings, counters, mappings, generation: 0 },
       sessions: new SessionTable(sessionLimits, mappings, counters),
       fragments: new FragmentTable(limits.fragmentCountMax ?? 2 ** 14),
       isOwnPort: isOwnPort ?? (() => false),
-      failedSearches: new Set(),
+      failedSearches: new Map(),
       skippedPorts: new Map(),
     };
     for (const portForward of portForwards) this.#addPortForward(portForward);
@@ -128,7 +131,7 @@ export class NatTwin {
     const { counters } = this.#state;
     if (decision.action === 'drop') counters.add(decision.reason);
     if ('isTranslated' in decision && decision.isTranslated) counters.add('translated');
-    const newBits = isIngress && passage !== undefined ? markOf(decision, passage) : 0;
+    const newBits = isIngress && passage !== undefined ? this.#told(decision, passage) : 0;
     return {
       verdict,
       bytes: verdict === 'drop' ? Uint8Array.from(arriving.bytes) : bytes,
@@ -142,11 +145,20 @@ export class NatTwin {
   setTick(tick: number): NatCounts {
     if (tick <= this.#tick) return {};
     this.#tick = tick;
-    const { sessions, fragments, failedSearches, counters } = this.#state;
+    const { sessions, fragments, counters } = this.#state;
     sessions.removeDead(tick);
     fragments.removeDead(tick);
-    failedSearches.clear();
     return counters.take();
+  }
+
+  /** nft has other rules from now on. At first their number is 0, and nothing is approved. */
+  setGeneration(generation: number): void {
+    this.#state.generation = generation;
+  }
+
+  /** Ends all sessions, as by hand. */
+  killSessions(): void {
+    this.#state.sessions.kill();
   }
 
   *sessions(now: number): Generator<SessionListing> {
@@ -179,6 +191,11 @@ export class NatTwin {
     }
   }
 
+  /** Our bits of the mark behind an ingress hook. */
+  #told(decision: Decision, passage: Passage): number {
+    return markOf(decision, passage) | generationMark(this.#state.generation);
+  }
+
   #addPortForward(portForward: PortForward): void {
     const { settings, mappings } = this.#state;
     const { insideAddress, insidePort, external, externalPort } = portForward;
@@ -193,14 +210,14 @@ export class NatTwin {
   }
 
   #listed(session: Session): SessionListing {
-    const { protocol, ends, initiator, isPortForward, createdTick, untilTick } = session;
+    const { protocol, ends, initiator, isPortForward, judged, createdTick, untilTick } = session;
     const [opener, responder] = initiator === 0 ? ends : ([ends[1], ends[0]] as const);
     return {
       protocol,
       opener: this.#listedEnd(opener),
       responder: this.#listedEnd(responder),
       state: stateOf(session),
-      ...{ isPortForward, createdTick, untilTick },
+      ...{ isPortForward, judged, createdTick, untilTick },
     };
   }
 

@@ -16,14 +16,16 @@ export type IsOwnPort = (place: {
 
 /** All that the NAT remembers. */
 export interface NatState {
+  /** The number of nft's rules, 32 bits. 0: nothing is approved. */
+  generation: number;
   readonly settings: NatSettings;
   readonly sessions: SessionTable;
   readonly mappings: MappingTable;
   readonly fragments: FragmentTable;
   readonly counters: NatCounters;
   readonly isOwnPort: IsOwnPort;
-  /** Searches for a port that failed in this tick. */
-  readonly failedSearches: Set<string>;
+  /** Until which tick each search for a port rests that failed. */
+  readonly failedSearches: Map<string, number>;
   /** How many candidates each search has looked at in vain. */
   readonly skippedPorts: Map<string, number>;
 }
@@ -47,6 +49,8 @@ export type Decision =
       readonly action: 'pass';
       /** Egress hooks tell nothing. */
       readonly kind: PacketKind;
+      /** nft has let its session through, by the rules of now. */
+      readonly isApproved: boolean;
       /** Its address was changed. */
       readonly isTranslated: boolean;
     }
@@ -62,14 +66,14 @@ export interface FragmentEvent {
 }
 
 /** What the gateway itself gets or sends, and what opens a session. */
-export const passAsRequest: Decision = { action: 'pass', kind: 'request', isTranslated: false };
+export const passAsRequest: Decision = pass('request');
 
-export function pass(kind: PacketKind): Decision {
-  return { action: 'pass', kind, isTranslated: false };
+export function pass(kind: PacketKind, isApproved = false): Decision {
+  return { action: 'pass', kind, isApproved, isTranslated: false };
 }
 
-export function translated(kind: PacketKind = 'request'): Decision {
-  return { action: 'pass', kind, isTranslated: true };
+export function translated(kind: PacketKind = 'request', isApproved = false): Decision {
+  return { action: 'pass', kind, isApproved, isTranslated: true };
 }
 
 export function drop(reason: NatDropReason): Decision {

@@ -18,9 +18,9 @@ const request: PortRequest = {
   isOwn: () => false,
 };
 
-/** Where the search starts: ten bits of the hash serve something else. */
-function startingAt(number: number): bigint {
-  return BigInt(number) << 10n;
+/** Where the search starts, and in which strides it goes on: ten bits serve something else. */
+function startingAt(number: number, stride = 1): bigint {
+  return (BigInt(number) << 10n) | (BigInt(stride) << 40n);
 }
 
 /** In the best range, where nothing was skipped. */
@@ -63,20 +63,37 @@ test('a search finds every free port of its range, and no other', () => {
     size: fc.integer({ min: 1, max: 60 }),
     port: fc.integer({ min: 1024, max: 65_535 }),
     start: fc.nat(1000),
+    stride: fc.nat(0xffff),
     free: fc.nat(61),
   });
   fc.assert(
-    fc.property(ports, ({ first, size, port, start, free }) => {
+    fc.property(ports, ({ first, size, port, start, stride, free }) => {
       const only = first + free;
       const isMapped = (candidate: number) => candidate !== only;
       const pool = { first, last: first + size };
-      const asked = { ...request, pool, port, hash: startingAt(start), isMapped };
+      const asked = { ...request, pool, port, hash: startingAt(start, stride), isMapped };
       const found = rangesFor(asked).map((range) => searchPort(asked, range, 0));
       const isSameParity = only % 2 === port % 2;
       const expected = only > pool.last ? undefined : only;
       assert.deepEqual(found, isSameParity ? [expected, undefined] : [undefined, expected]);
     }),
   );
+});
+
+test('a nearly full range is searched in a few tries, however its taken ports stand', () => {
+  const firstFree = 61_439 - 2 * 300;
+  let tries = 0;
+  for (let start = 0; start < 100; start++) {
+    const isMapped = (port: number) => {
+      tries++;
+      return port < firstFree;
+    };
+    const hash = startingAt(start, 40_503 + 2 * start);
+    const found = search({ ...request, port: 5001, hash, isMapped });
+    assert.ok(found !== undefined && found >= firstFree);
+  }
+  // One port in a hundred is free; neighbours would be tried 30,000 times for each.
+  assert.ok(tries < 100 * 400, `${tries} tries`);
 });
 
 test('a pool without a port of the parity gives one of the other', () => {

@@ -55,7 +55,8 @@ export function rangesFor({ class: natClass, port, pool }: RangeRequest): readon
 type RangeRequest = Pick<PortRequest, 'class' | 'port' | 'pool'>;
 
 /**
- * Looks at part of a range, behind what earlier searches have looked at.
+ * Looks at part of a range, behind what earlier searches have looked at. A power of two of numbers,
+ * of which the last have no port, so that any odd stride comes to each once.
  *
  * @param skipped how many candidates they have
  * @returns undefined when none was found
@@ -66,10 +67,14 @@ export function searchPort(
   skipped: number,
 ): number | undefined {
   const count = Math.floor((range.last - range.first) / range.step) + 1;
-  const start = (Number((request.hash >> 10n) & 0xffff_ffffn) % count) + skipped;
+  const ring = 2 ** Math.ceil(Math.log2(count));
+  const start = Number((request.hash >> 10n) & 0xffff_ffffn);
+  const stride = Number((request.hash >> 40n) & 0xffffn) | 1;
   let ownPorts = 0;
-  for (let index = 0; index < Math.min(count, CANDIDATES_MAX); index++) {
-    const port = range.first + ((start + index) % count) * range.step;
+  for (let index = 0; index < Math.min(ring, CANDIDATES_MAX); index++) {
+    const number = (start + ((skipped + index) % ring) * stride) % ring;
+    if (number >= count) continue;
+    const port = range.first + number * range.step;
     if (request.isMapped(port)) continue;
     if (!isOwn(request, port)) return port;
     ownPorts++;

@@ -105,7 +105,7 @@ function block(text: string): AddressBlock {
 }
 
 test('a session to the WAN is told with the ends that both sides see, its age and its end', () => {
-  const bytes = { initiatorBytes: 2n ** 40n + 7n, responderBytes: 1_500n };
+  const bytes = { initiatorBytes: 7, responderBytes: 1_500 };
   assert.deepEqual(onlyRow({ ...outbound, ...bytes }), {
     protocol: UDP,
     direction: 'outbound',
@@ -115,13 +115,21 @@ test('a session to the WAN is told with the ends that both sides see, its age an
     // A tick is 2^30 ns.
     ageSeconds: 64,
     expiresInSeconds: 107,
-    initiatorBytes: 2 ** 40 + 7,
+    initiatorBytes: 7,
     responderBytes: 1_500,
   });
 });
 
+for (const [name, session] of Object.entries({ outbound, portForward })) {
+  test(`more than 4 GiB of each end are told, whichever end is the lower one: ${name}`, () => {
+    const bytes = { initiatorBytes: 2 ** 32 + 7, responderBytes: 2 ** 48 - 1 };
+    const { initiatorBytes, responderBytes } = onlyRow({ ...session, ...bytes });
+    assert.deepEqual({ initiatorBytes, responderBytes }, bytes);
+  });
+}
+
 test('whoever opened it stands first, whichever end has the lower address', () => {
-  const { initiator, responder, initiatorBytes } = onlyRow({ ...portForward, initiatorBytes: 9n });
+  const { initiator, responder, initiatorBytes } = onlyRow({ ...portForward, initiatorBytes: 9 });
   assert.deepEqual(initiator, { address: server, port: 50_000 });
   assert.deepEqual(responder, {
     address: phone,
@@ -191,7 +199,7 @@ test('what is over, killed, free or no session at all is neither told nor counte
   );
   // The slot is free, whatever was in it.
   for (let bucket = 0; bucket < BUCKETS; bucket++) {
-    const tagsAt = bucket * NatSessionBucket.sizeBytes + 4;
+    const tagsAt = bucket * NatSessionBucket.sizeBytes + NatSessionBucket.fields.tags.offsetBytes;
     for (let slot = 0; slot < 16; slot++) view.setUint16(tagsAt + 2 * slot, 0);
   }
   assert.deepEqual(listSessions(table, whole), { rows: [], examinedCount: 0 });

@@ -75,7 +75,7 @@ export interface SessionRow {
   readonly ageSeconds: number;
   /** When no further packet comes. */
   readonly expiresInSeconds: number;
-  /** Sent by it, from the IP header on; exact up to 2^53. */
+  /** Sent by it, from the IP header on; modulo 2^48. */
   readonly initiatorBytes: number;
   readonly responderBytes: number;
 }
@@ -276,6 +276,10 @@ function secondsOf(ticks: number): number {
   return Math.round(ticks * SECONDS_PER_TICK);
 }
 
+interface FieldPlace {
+  readonly offsetBytes: number;
+}
+
 /** The session at one place of the table, read field by field. */
 class SessionInPlace {
   /** The byte where it begins. */
@@ -372,7 +376,7 @@ class SessionInPlace {
     const external = this.isLowTranslated ? this.#external(index, this.lowExternalPort) : {};
     const address = ipv4Address(this.lowAddress);
     const end = { address, port: this.lowPort, ...external };
-    return { end, bytes: this.#count(fields.lowBytes.offsetBytes) };
+    return { end, bytes: this.#bytes(fields.lowBytes, fields.lowBytesAbove) };
   }
 
   get high(): { readonly end: SessionEnd; readonly bytes: number } {
@@ -380,7 +384,7 @@ class SessionInPlace {
     const external = this.isHighTranslated ? this.#external(index, this.highExternalPort) : {};
     const address = ipv4Address(this.highAddress);
     const end = { address, port: this.highPort, ...external };
-    return { end, bytes: this.#count(fields.highBytes.offsetBytes) };
+    return { end, bytes: this.#bytes(fields.highBytes, fields.highBytesAbove) };
   }
 
   /** Nothing where the settings have the external address no more. */
@@ -401,9 +405,9 @@ class SessionInPlace {
     return this.#view.getUint16(this.at + offset);
   }
 
-  /** 64 bits; without a BigInt for each of a million. */
-  #count(offset: number): number {
-    const low = this.#view.getUint32(this.at + offset, true);
-    return this.#view.getUint32(this.at + offset + 4, true) * 2 ** 32 + low;
+  /** 32 bits, and the 16 above them. */
+  #bytes(low: FieldPlace, above: FieldPlace): number {
+    const upper = this.#view.getUint16(this.at + above.offsetBytes, true);
+    return upper * 2 ** 32 + this.#view.getUint32(this.at + low.offsetBytes, true);
   }
 }

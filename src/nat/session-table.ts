@@ -81,6 +81,11 @@ export class SessionTable {
     return session !== undefined && session.untilTick > now ? session : undefined;
   }
 
+  /** All are over at once. They still count, and hold their places, until they are removed. */
+  kill(): void {
+    for (const session of this.#sessions.values()) session.untilTick = 0;
+  }
+
   /** Why no session could be opened, or undefined when one could. */
   refusalFor(address: number): OpenRefusal | undefined {
     const refusal = this.#quotaRefusal(address, false);
@@ -257,6 +262,7 @@ function newSession(options: NewSession): Session {
     createdTick: options.tick,
     isEstablished: false,
     isConfirmed: options.isConfirmed,
+    judged: 0,
     untilTick: 0,
     establishedIn: new Set(),
     isByMapping: options.receiverExternal !== undefined,

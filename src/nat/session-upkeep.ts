@@ -1,4 +1,5 @@
 /** Sessions as packets meet them: finding, opening, bringing up to date, and their times. */
+import { judgeFirst } from './approval.ts';
 import { type Endpoint, type Ipv4Packet, tcpFlags } from './ipv4-packet.ts';
 import { isLive, MAPPING_MARGIN_TICKS } from './mapping-table.ts';
 import { networkOf } from './nat-settings.ts';
@@ -103,6 +104,7 @@ export function openSession(
   const met = { session, sender: session.initiator };
   takePacket(passage, met);
   renew(passage, met, undefined);
+  judgeFirst(passage, session);
   return session;
 }
 

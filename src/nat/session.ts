@@ -35,6 +35,8 @@ export interface Session {
   isEstablished: boolean;
   /** nft let its first packet through. */
   isConfirmed: boolean;
+  /** The number of the rules by which it did so last; 0: by none. */
+  judged: number;
   /** It lives while this is greater than now. */
   untilTick: number;
   /** The lowest byte of `untilTick >> 3` when its mappings were last refreshed. */

@@ -1,4 +1,5 @@
 /** What leaves for the internet: mappings and sessions are made, sources translated. */
+import { judge } from './approval.ts';
 import { aliasProtocols } from './destination-side.ts';
 import { followOutward, rememberFragment } from './fragment-following.ts';
 import { isSpokenByGateway, translateErrorOutward } from './icmp-errors.ts';
@@ -52,6 +53,7 @@ function followSession(passage: Passage): Decision | undefined {
   const external = met?.session.ends[met.sender].external;
   if (met === undefined || external === undefined) return undefined;
   if (hasLostMapping(passage, met)) return undefined;
+  judge(passage, met);
   bringUpToDate(passage, met, { isConfirming: true });
   const decision = leaveFrom(passage, external);
   rememberSource(passage, decision);
@@ -84,7 +86,11 @@ export function rememberSource(passage: Passage, decision: Decision): void {
 function leaveRouted(passage: Passage): Decision {
   const { transport } = passage.packet;
   if (transport.kind === 'icmp-error' || transport.kind === 'later-fragment') return passAsRequest;
-  if (meetSession(passage, endpointsOf(passage.packet)) !== undefined) return passAsRequest;
+  const met = meetSession(passage, endpointsOf(passage.packet));
+  if (met !== undefined) {
+    judge(passage, met);
+    return passAsRequest;
+  }
   // nft refuses by a reset in a host's name.
   if (passage.isMadeByGateway) return passAsRequest;
   return openUntranslated(passage);
@@ -150,6 +156,7 @@ function translateByAlias(passage: Passage, network: number): Decision {
   alias.untilTick = Math.max(alias.untilTick, untilTick);
   const met = findSession(passage, ends);
   if (met?.session.ends[met.sender].external !== undefined) {
+    judge(passage, met);
     bringUpToDate(passage, met, { isConfirming: true });
   } else {
     const opened = openOutward(passage, ends, { network, external: { index, port: 0 } });

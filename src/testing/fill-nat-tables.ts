@@ -41,8 +41,9 @@ export interface FilledSession {
   readonly state?: number;
   /** Default: both ends have sent. */
   readonly isAnswered?: boolean;
-  readonly initiatorBytes?: bigint;
-  readonly responderBytes?: bigint;
+  /** Below 2^48. */
+  readonly initiatorBytes?: number;
+  readonly responderBytes?: number;
 }
 
 /**
@@ -145,9 +146,11 @@ const PROTOCOL_UDP = 17;
 
 function natSession(session: FilledSession): NatSession {
   const { protocol, initiator, responder, untilTick, createdTick = 1 } = session;
-  const { initiatorBytes = 0n, responderBytes = 0n } = session;
+  const { initiatorBytes = 0, responderBytes = 0 } = session;
   const isHighInitiator = orderOf(initiator) > orderOf(responder);
   const [low, high] = isHighInitiator ? [responder, initiator] : [initiator, responder];
+  const lowBytes = isHighInitiator ? responderBytes : initiatorBytes;
+  const highBytes = isHighInitiator ? initiatorBytes : responderBytes;
   const initiatorSeen = isHighInitiator ? NatSessionFlags.highSeen : NatSessionFlags.lowSeen;
   const bothSeen = NatSessionFlags.lowSeen | NatSessionFlags.highSeen;
   const established = protocol === PROTOCOL_TCP ? NatSessionState.established : 0;
@@ -179,8 +182,11 @@ function natSession(session: FilledSession): NatSession {
     lowAcknowledged: 0,
     highEnd: 0,
     highAcknowledged: 0,
-    lowBytes: isHighInitiator ? responderBytes : initiatorBytes,
-    highBytes: isHighInitiator ? initiatorBytes : responderBytes,
+    judged: 0,
+    lowBytesAbove: Math.floor(lowBytes / 2 ** 32),
+    highBytesAbove: Math.floor(highBytes / 2 ** 32),
+    lowBytes: lowBytes % 2 ** 32,
+    highBytes: highBytes % 2 ** 32,
   };
 }
 

@@ -27,6 +27,9 @@ export interface NatCase {
 
 export type NatStep =
   | { readonly wait: number }
+  | { readonly newRules: number }
+  | { readonly kill: 'all sessions' }
+  | { readonly judged: readonly number[] }
   | { readonly packet: TestedPacket; readonly outcome: TestedOutcome };
 
 /** Of the kernel's table. */
@@ -46,17 +49,37 @@ export function runNatCase(nat: NatUnderTest, { steps }: NatCase): void {
     if ('wait' in step) {
       tick += step.wait;
       nat.setTick(tick);
-      continue;
+    } else if ('newRules' in step) {
+      nat.setGeneration(step.newRules);
+    } else if ('kill' in step) {
+      nat.killSessions();
+    } else if ('judged' in step) {
+      const judged = nat.sessions().map((session) => session.judged);
+      assert.deepEqual(judged.toSorted(), step.judged, `step ${index + 1}, judged`);
+    } else {
+      const { packet, outcome } = step;
+      const about = `step ${index + 1}, ${packet.hook}: ${describeFrame(packet.bytes)}`;
+      assert.deepEqual(shown(nat.handle(packet)), shown(outcome), about);
     }
-    const { packet, outcome } = step;
-    const about = `step ${index + 1}, ${packet.hook}: ${describeFrame(packet.bytes)}`;
-    assert.deepEqual(shown(nat.handle(packet)), shown(outcome), about);
   }
 }
 
 /** Time passes, in ticks. */
 export function wait(ticks: number): NatStep {
   return { wait: ticks };
+}
+
+/** nft has other rules from now on, which have this number. */
+export function newRules(generation: number): NatStep {
+  return { newRules: generation };
+}
+
+/** Somebody ends all sessions by hand. */
+export const kill: NatStep = { kill: 'all sessions' };
+
+/** The numbers of the rules by which nft let each live session through last, the least first. */
+export function judgedBy(...generations: readonly number[]): NatStep {
+  return { judged: generations };
 }
 
 /** Leaves for the internet, seen there as another packet. */

@@ -1,4 +1,5 @@
 /** All cases for the NAT: each runs through the twin and through the kernel's programs. */
+import { natApprovalCases } from './nat-approval-cases.ts';
 import type { NatCase } from './nat-case.ts';
 import { natFilteringCases } from './nat-filtering-cases.ts';
 import { natFragmentCases } from './nat-fragment-cases.ts';
@@ -16,4 +17,5 @@ export const natCases: readonly NatCase[] = [
   ...natIcmpCases,
   ...natFragmentCases,
   ...natUpdateCases,
+  ...natApprovalCases,
 ];

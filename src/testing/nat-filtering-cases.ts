@@ -79,7 +79,7 @@ const filtering: readonly NatCase[] = [
 
 /** They need a port to be chosen, and a filter to be asked. */
 const mappedAndFiltered: readonly NatStep[] = [
-  out(udp(`${host}:61500 > ${remote}:53`), udp(`${shared}:11254 > ${remote}:53`), ...opened),
+  out(udp(`${host}:61500 > ${remote}:53`), udp(`${shared}:24566 > ${remote}:53`), ...opened),
   out(udp(`${narrow}:5000 > ${remote}:53`), udp(`${shared}:5000 > ${remote}:53`), ...opened),
   dropped('wan-ingress', udp(`${stranger}:9 > ${shared}:5000`), 'droppedFiltered'),
   into(

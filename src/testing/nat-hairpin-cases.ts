@@ -86,7 +86,8 @@ const hairpin: readonly NatCase[] = [
 /** What the gateway itself tells an inside host. */
 function ownToInside(sent: Frame, seen: Frame, ...counted: Counted): NatStep {
   const step = fromGateway(sent, seen, ...counted);
-  return 'wait' in step ? step : { ...step, packet: { ...step.packet, hook: 'inside-egress' } };
+  if (!('packet' in step)) return step;
+  return { ...step, packet: { ...step.packet, hook: 'inside-egress' } };
 }
 
 const refusals: readonly NatCase[] = [

@@ -3,6 +3,7 @@
  * what a hook lets through goes on to the next one, as in a gateway. The same seed and the same
  * outcomes give the same walk.
  */
+import { generationMark } from '../nat/approval.ts';
 import type { NatHook } from '../nat/nat-hook.ts';
 import {
   type Frame,
@@ -21,6 +22,8 @@ import type { TestedOutcome, TestedPacket } from './tested-nat.ts';
 
 export type WalkStep =
   | { readonly do: 'wait'; readonly ticks: number }
+  | { readonly do: 'change-rules'; readonly generation: number }
+  | { readonly do: 'kill' }
   | { readonly do: 'send'; readonly packet: TestedPacket };
 
 const insideHosts = ['10.77.0.2', '10.77.0.3', '10.77.0.9', '10.78.0.2', '10.79.0.2', '192.0.2.2'];
@@ -48,19 +51,42 @@ export class NatWalk {
   readonly #random: SeededRandom;
   readonly #next: TestedPacket[] = [];
   readonly #seen: Seen[] = [];
+  /** Of nft's rules. */
+  #generation = 0;
 
   constructor(seed: number) {
     this.#random = new SeededRandom(seed);
   }
 
   step(): WalkStep {
-    const queued = this.#next.shift();
+    const random = this.#random;
+    // Also while packets are between their hooks.
+    if (random.chance(0.01)) return this.#changeRules();
+    if (random.chance(0.001)) return { do: 'kill' };
+    const queued = random.chance(0.9) ? this.#next.shift() : undefined;
     if (queued !== undefined) return { do: 'send', packet: queued };
-    if (this.#random.chance(0.06)) {
-      const ticks = this.#random.pick([1, 1, 1, 1, 2, 3, 5, 8, 12, 25, 45, 210]);
+    if (random.chance(0.06)) {
+      const ticks = random.pick([1, 1, 1, 1, 2, 3, 5, 8, 12, 25, 45, 210]);
       return { do: 'wait', ticks };
     }
     return { do: 'send', packet: this.#packet() };
+  }
+
+  /** Seldom by so much that the mark has the same bits again, or none. */
+  #changeRules(): WalkStep {
+    const raise = this.#random.pick([
+      1,
+      1,
+      1,
+      1,
+      2,
+      127,
+      256,
+      2 ** 24,
+      256 - (this.#generation % 256),
+    ]);
+    this.#generation = (this.#generation + raise) % 2 ** 32;
+    return { do: 'change-rules', generation: this.#generation };
   }
 
   /** What became of the packet of the last step decides what comes next. */
@@ -93,7 +119,10 @@ export class NatWalk {
   #mark(): number {
     const random = this.#random;
     if (random.chance(0.8)) return 0;
-    return random.pick([0x40, 0x80, 0xc0, 0x100, 0x140, 0x180, 0x200, 0x240, 0x8000_0400, 0x3f]);
+    const generation = random.pick([0, generationMark(this.#generation), 0x7f80_0000]);
+    const others = random.pick([0, 0, 0x3f, 0x8000_0000]);
+    const kinds = [0, 0x40, 0x80, 0xc0, 0x100, 0x140, 0x180, 0x200, 0x240, 0x400, 0x440, 0x600];
+    return (random.pick(kinds) | generation | others) >>> 0;
   }
 
   #likelyHook(bytes: Frame): NatHook {

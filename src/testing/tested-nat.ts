@@ -8,6 +8,10 @@ export interface NatUnderTest {
   handle(packet: TestedPacket): TestedOutcome;
   /** Time goes on, and what is over is gone. */
   setTick(tick: number): void;
+  /** nft has other rules from now on. */
+  setGeneration(generation: number): void;
+  /** Ends all sessions, as by hand. */
+  killSessions(): void;
   /** Those that live, in any order. */
   sessions(): readonly SessionListing[];
 }
@@ -42,6 +46,8 @@ export function twinUnderTest(options: NatTwinOptions): NatUnderTest {
   twin.setTick(tick);
   return {
     sessions: () => [...twin.sessions(tick)],
+    setGeneration: (generation) => twin.setGeneration(generation),
+    killSessions: () => twin.killSessions(),
     setTick(next) {
       tick = next;
       twin.setTick(tick);

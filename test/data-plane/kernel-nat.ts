@@ -96,6 +96,7 @@ export class KernelNat implements NatUnderTest, Disposable {
     const skipped = work.skipped.map(() => 0);
     const cursors = { sweptAt: 0n, sessionCursor: 0, mappingCursor: 0 };
     maps.natWork.update(0, { ...cursors, exhaustedUntilTick, skipped });
+    this.setGeneration(0);
     const { sessionBucketCount = SESSION_BUCKETS } = options;
     const place = { sessionBucketCount, mappingBucketCount: MAPPING_BUCKETS };
     NatSettings.encode(natSettingsLayout(options.settings, place), this.#settings.view, 0);
@@ -113,6 +114,21 @@ export class KernelNat implements NatUnderTest, Disposable {
       this.object.programs.natWanIngress.testRun({ data: passingFrame, context: context({}) });
     }
     this.#takeCounts();
+  }
+
+  setGeneration(generation: number): void {
+    this.object.maps.natGeneration.update(0, generation);
+  }
+
+  killSessions(): void {
+    const { natSessions } = this.object.maps;
+    for (const [index, bucket] of natSessions.entries()) {
+      const slots = bucket.slots.map((slot) => {
+        const isSession = (slot.flags & NatSessionFlags.entry) === 0;
+        return isSession ? { ...slot, killed: 1 } : slot;
+      });
+      natSessions.update(index, { ...bucket, slots });
+    }
   }
 
   handle({ hook, bytes, mark = 0, isMadeByGateway = false }: TestedPacket): TestedOutcome {
@@ -186,14 +202,14 @@ export class KernelNat implements NatUnderTest, Disposable {
 
 /** As the twin lists it. */
 function listed(session: NatSession, externals: readonly NatExternal[]): SessionListing {
-  const { flags, protocol, createdTick, untilTick } = session;
+  const { flags, protocol, judged, createdTick, untilTick } = session;
   const end = (at: ListedFields): ListedEnd => {
     const address = externals[at.external]?.address;
     const isTranslated = (flags & at.flag) !== 0 && address !== undefined;
     return {
       address: ipv4Address(at.address),
       port: at.port,
-      bytes: Number(at.bytes),
+      bytes: at.bytesAbove * 2 ** 32 + at.bytes,
       ...(isTranslated ? { external: { address, port: at.externalPort } } : {}),
     };
   };
@@ -201,6 +217,7 @@ function listed(session: NatSession, externals: readonly NatExternal[]): Session
     address: session.lowAddress,
     port: session.lowPort,
     bytes: session.lowBytes,
+    bytesAbove: session.lowBytesAbove,
     flag: NatSessionFlags.lowTranslated,
     external: session.lowExternal,
     externalPort: session.lowExternalPort,
@@ -209,6 +226,7 @@ function listed(session: NatSession, externals: readonly NatExternal[]): Session
     address: session.highAddress,
     port: session.highPort,
     bytes: session.highBytes,
+    bytesAbove: session.highBytesAbove,
     flag: NatSessionFlags.highTranslated,
     external: session.highExternal,
     externalPort: session.highExternalPort,
@@ -220,6 +238,7 @@ function listed(session: NatSession, externals: readonly NatExternal[]): Session
     responder: isHighOpener ? low : high,
     state: stateOf(session),
     isPortForward: (flags & NatSessionFlags.portForward) !== 0,
+    judged,
     createdTick,
     untilTick,
   };
@@ -228,7 +247,8 @@ function listed(session: NatSession, externals: readonly NatExternal[]): Session
 interface ListedFields {
   readonly address: number;
   readonly port: number;
-  readonly bytes: bigint;
+  readonly bytes: number;
+  readonly bytesAbove: number;
   readonly flag: number;
   readonly external: number;
   readonly externalPort: number;

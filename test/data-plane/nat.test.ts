@@ -58,6 +58,22 @@ test('survive-86 sessions live by the monotonic clock, which no change of the ti
   assert.ok(session.createdTick <= monotonicTick());
 });
 
+test('the bytes of both ends of a session are counted beyond 4 GiB', () => {
+  kernel.start({ settings: natTestSettings });
+  const { natSessions } = kernel.object.maps;
+  kernel.handle({ hook: 'wan-egress', bytes: udp('10.77.0.2:5000 > 198.51.100.1:53') });
+  for (const [index, bucket] of natSessions.entries()) {
+    const bytes = { lowBytes: 0xffff_fff0, highBytes: 0xffff_ffff, highBytesAbove: 7 };
+    const slots = bucket.slots.map((session) => ({ ...session, ...bytes }));
+    natSessions.update(index, { ...bucket, slots });
+  }
+  kernel.handle({ hook: 'wan-egress', bytes: udp('10.77.0.2:5000 > 198.51.100.1:53') });
+  kernel.handle({ hook: 'wan-ingress', bytes: udp('198.51.100.1:53 > 203.0.113.1:5000') });
+  const [session] = kernel.sessions();
+  assert.equal(session?.opener.bytes, 0xffff_fff0 + 28);
+  assert.equal(session?.responder.bytes, 7 * 2 ** 32 + 0xffff_ffff + 28);
+});
+
 function monotonicTick(): number {
   return Number(process.hrtime.bigint() >> 30n);
 }
@@ -126,6 +142,16 @@ function walk(options: KernelNatOptions, seed: number): void {
       kernel.setTick(tick);
       continue;
     }
+    if (step.do === 'change-rules') {
+      twin.setGeneration(step.generation);
+      kernel.setGeneration(step.generation);
+      continue;
+    }
+    if (step.do === 'kill') {
+      twin.killSessions();
+      kernel.killSessions();
+      continue;
+    }
     const expected = twin.handle(step.packet);
     const actual = kernel.handle(step.packet);
     past.push(`    ${describeOutcome(expected)}`);
@@ -165,6 +191,8 @@ function isSameCounts(left: TestedOutcome['counts'], right: TestedOutcome['count
 
 function describeStep(step: WalkStep): string {
   if (step.do === 'wait') return `wait ${step.ticks}`;
+  if (step.do === 'change-rules') return `the rules are number ${step.generation}`;
+  if (step.do === 'kill') return 'all sessions are killed';
   const { hook, bytes, mark = 0, isMadeByGateway = false } = step.packet;
   const origin = isMadeByGateway ? ', made by the gateway' : '';
   return `${hook}: ${describeFrame(bytes)}, mark ${mark.toString(16)}${origin}`;

@@ -209,7 +209,7 @@ test('a home followed by sessions judges packets as the judge does, by every rul
     )
     .filter((answer) => answer !== undefined);
   const packets = [...sessionPackets, ...replies, ...homePackets];
-  const { counts, missed } = await compareMany({ ruleset, seed: 2, packetCount: 300, packets });
+  const { counts, missed } = await compareMany({ ruleset, seed: 2, packetCount: 400, packets });
   // Nobody sends so much here that a limit is reached.
   assert.deepEqual(missed, [...unreachable, 'forward built-in full/drop']);
   assertCounts(counts, { accept: 50, drop: 80, reject: 10, untracked: 80, new: 40, invalid: 10 });

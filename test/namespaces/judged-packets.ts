@@ -38,6 +38,7 @@ export const ports = [
 
 const packetKinds = Object.keys(PacketKind) as PacketKindName[];
 const HAIRPIN_CODE = 8;
+const APPROVED_CODE = 16;
 
 /**
  * What the programs would know of a packet, as its differentiated services code point, which
@@ -45,23 +46,32 @@ const HAIRPIN_CODE = 8;
  */
 export const knowledgeByCode: ReadonlyMap<number, PacketKnowledge> = new Map(
   packetKinds.flatMap((packetKind, index) =>
-    [false, true].map((isHairpin) => {
-      const code = index + (isHairpin ? HAIRPIN_CODE : 0);
-      return [code, { packetKind, isHairpin }] as const;
-    }),
+    [false, true].flatMap((isHairpin) =>
+      [false, true].map((isApproved) => {
+        const code = codeOf(index, { isHairpin, isApproved });
+        return [code, { packetKind, isHairpin, isApproved }] as const;
+      }),
+    ),
   ),
 );
 
+function codeOf(index: number, { isHairpin, isApproved }: PacketKnowledge): number {
+  return (
+    index + (isHairpin === true ? HAIRPIN_CODE : 0) + (isApproved === true ? APPROVED_CODE : 0)
+  );
+}
+
 /** IPv4's type of service and IPv6's traffic class for it. */
-export function trafficClassOf({ packetKind = 'request', isHairpin }: PacketKnowledge): number {
-  return (packetKinds.indexOf(packetKind) + (isHairpin === true ? HAIRPIN_CODE : 0)) << 2;
+export function trafficClassOf(knowledge: PacketKnowledge): number {
+  return codeOf(packetKinds.indexOf(knowledge.packetKind ?? 'request'), knowledge) << 2;
 }
 
 /** Most often what most packets are. */
 export function anyTrafficClass(random: Random): number {
   const often = ['request', 'request', 'request', 'reply'] as const;
   const packetKind = pick(random, [...often, ...packetKinds]);
-  return trafficClassOf({ packetKind, isHairpin: random() < 0.2 });
+  const luck = random();
+  return trafficClassOf({ packetKind, isHairpin: luck < 0.2, isApproved: luck > 0.95 });
 }
 
 /** What was sent: the facts but for conntrack's opinion, and the frame. */

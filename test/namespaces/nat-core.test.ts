@@ -1,10 +1,15 @@
 /** How the core runs the NAT: what it finds, what it is given, and what the kernel refuses. */
 import assert from 'node:assert/strict';
+import { closeSync } from 'node:fs';
 import { after, before, beforeEach, test } from 'node:test';
 import type { Endpoint } from '../../lab/lab-socket.ts';
 import { TcpListener, TcpSocket } from '../../lab/tcp-socket.ts';
 import { UdpSocket } from '../../lab/udp-socket.ts';
 import { waitFor } from '../../lab/wait-for.ts';
+import { natObject } from '../../src/abi/nat.generated.ts';
+import { attachedTcProgramId } from '../../src/linux/attach.ts';
+import { BpfMap } from '../../src/linux/bpf-map.ts';
+import { mapsOfProgram } from '../../src/linux/kernel-objects.ts';
 import {
   addresses,
   end,
@@ -40,15 +45,17 @@ interface NatConfig {
   readonly nat?: string;
   readonly forwards?: readonly string[];
   readonly lan?: string;
+  readonly rules?: readonly string[];
 }
 
 const dhcp = '{ interface: wan0, address: dhcp }';
 const forwardToLaptop = (port: number, to = 80) =>
   `{ protocol: tcp, port: ${port}, to: '${addresses.laptop}:${to}' }`;
 
-function configText({ wan, nat, forwards = [], lan = '10.77.0.1/24' }: NatConfig): string {
+function configText({ wan, nat, forwards = [], lan, rules = [] }: NatConfig): string {
+  const networks = `{ lan: { interfaces: [lan0], address: ${lan ?? '10.77.0.1/24'} } }`;
   const text = place
-    .config({ networks: `{ lan: { interfaces: [lan0], address: ${lan} } }` })
+    .config({ networks, rules })
     .replace(/^nat:.*$/m, `nat: { ${nat ?? 'sessions: 1024'} }`)
     .replace(/^api:/m, `portForwards: [${forwards.join(', ')}]\napi:`);
   return wan === undefined ? text : text.replace(/^wan:.*$/m, `wan: ${wan}`);
@@ -136,6 +143,13 @@ async function natPrograms(): Promise<string[]> {
     ),
   );
   return shown.flatMap((text) => /handle 0x6762 .*\bid (\d+)/.exec(text)?.[1] ?? []);
+}
+
+/** By a built-in rule of the chain of forwarded packets. */
+async function packetsMetBy(name: string): Promise<number> {
+  const chain = await output(place.gateway, 'nft', 'list', 'chain', 'inet', 'gatehouse', 'forward');
+  const rule = chain.split('\n').find((line) => line.includes(`"built-in ${name}"`));
+  return Number(/counter packets (\d+)/.exec(rule ?? '')?.[1]);
 }
 
 async function setting(path: string): Promise<string> {
@@ -266,6 +280,27 @@ test('port forwards come, move and go while connections by other ones stay', asy
   await assert.rejects(TcpSocket.connected(place.internet, gone));
 });
 
+test('survive-112 what a change of the rules forbids stops with it, and everything else goes on', async () => {
+  await place.run();
+  await place.awaitHealth();
+  using connection = await connectOut();
+  await assertAlive(connection);
+  await assertAlive(connection);
+  assert.ok((await packetsMetBy('approved')) > 0, 'nft is asked about a session once');
+  const rule = '{ name: quiet, action: drop, from: lan, to: wan, protocol: tcp, ports: [9000] }';
+  await place.install(configText({ rules: [rule] }));
+  const { inside, outside } = connection;
+  const heard = [inside.received().length, outside.received().length];
+  inside.write('x');
+  outside.write('y');
+  // By the same way: whatever went before it has arrived, too.
+  await seenFrom();
+  assert.deepEqual([inside.received().length, outside.received().length], heard);
+  await place.install(configText({}));
+  await outside.waitForBytes((heard[1] ?? 0) + 1, TIMEOUT_MS);
+  await inside.waitForBytes((heard[0] ?? 0) + 1, TIMEOUT_MS);
+});
+
 test('tables of another size are new ones; TCP is taken up, and it is told', async () => {
   await place.run();
   await place.awaitHealth();
@@ -306,6 +341,26 @@ test('survive-81 a start after a kill takes the very programs over, and loads no
   await place.run();
   await place.awaitHealth();
   assert.equal((await natPrograms()).filter((id) => before.includes(id)).length, 0);
+  await assertAlive(connection);
+});
+
+test('survive-81 tables that mean something else than ours are not taken over, and it is told', async () => {
+  const core = await place.run();
+  await place.awaitHealth();
+  using connection = await connectOut();
+  await kill(core);
+  const target = { interface: 'wan0', networkNamespace: place.gateway.namespacePath };
+  const program = attachedTcProgramId(target, 'ingress', 'nat') ?? assert.fail();
+  const maps = mapsOfProgram(program);
+  const settings = maps.find(({ name }) => name === natObject.maps.natSettings.name);
+  const map = new BpfMap({ ...natObject.maps.natSettings, fd: settings?.fd ?? assert.fail() });
+  const value = map.lookup(0) ?? assert.fail();
+  map.update(0, { ...value, layout: value.layout + 1 });
+  for (const { fd } of maps) closeSync(fd);
+  await place.run();
+  await place.awaitHealth();
+  const { alarms } = await place.status();
+  assert.ok(alarms.some(({ text }) => /another size or form .* sessions start anew/.test(text)));
   await assertAlive(connection);
 });
 

@@ -73,6 +73,7 @@ class Scene {
       nft: this.nft,
       restores: () => true,
       onForeignChange: () => undefined,
+      onRulesChange: () => {},
       alarm: (text) => this.alarms.push(text),
       startWatch: () => ({ expect: () => {}, stop: async () => {} }),
     });

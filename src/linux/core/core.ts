@@ -90,6 +90,7 @@ export class Core {
   readonly #undoing: Undoing;
   readonly #alarms: Alarms;
   #parts: CoreParts | undefined;
+  #nat: NatDataplane | undefined;
 
   constructor(options: CoreOptions, undoing: Undoing) {
     this.#options = options;
@@ -215,6 +216,7 @@ export class Core {
       onChange: () => void this.#parts?.changes.compileAgain(),
     });
     this.#undoing.push(() => nat.stop());
+    this.#nat = nat;
     nat.follow(config);
     return nat;
   }
@@ -237,6 +239,7 @@ export class Core {
       nft: openNft(),
       restores: () => this.#parts?.changes.running?.config.firewall.foreignChanges !== 'report',
       onForeignChange: () => this.#parts?.changes.wantedNow(),
+      onRulesChange: () => this.#nat?.forgetJudgements(),
       alarm: (text) => this.#alarms.raise(text),
     });
     this.#undoing.push(() => keeper.stop());

@@ -12,6 +12,7 @@ import { bootTimeMs, ChangeDriver } from './change-driver.ts';
 import { lockFolder, lockNetwork } from './instance-lock.ts';
 import { forwardedTrafficInKernel } from './nat-object.ts';
 import type { GuardedInstance } from './rollback-guard.ts';
+import { raiseGenerationInKernel } from './rules-generation.ts';
 import { RulesetKeeper } from './ruleset-keeper.ts';
 import { readSafeMode } from './safe-mode.ts';
 
@@ -86,6 +87,7 @@ async function endChange(
     nft: openNft(),
     restores: () => false,
     onForeignChange: () => undefined,
+    onRulesChange: raiseGenerationInKernel,
     alarm,
   });
   const records = openChangeRecords(store);

@@ -11,6 +11,7 @@ import { readChangesAtRest } from '../store/change-records.ts';
 import { describeNftFailure } from './change-acts.ts';
 import { readConfigFile } from './config-file.ts';
 import { forwardedTrafficInKernel } from './nat-object.ts';
+import { raiseGenerationInKernel } from './rules-generation.ts';
 import { RulesetKeeper } from './ruleset-keeper.ts';
 import { switchSafeModeOn } from './safe-mode.ts';
 
@@ -40,6 +41,7 @@ export async function loadSafeRuleset(options: {
     nft: openNft(),
     restores: () => false,
     onForeignChange: () => undefined,
+    onRulesChange: raiseGenerationInKernel,
     alarm: () => {},
   });
   try {

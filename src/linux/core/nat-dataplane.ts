@@ -33,6 +33,7 @@ import { InterfaceAttachments, type TcPrograms } from '../interface-attachments.
 import { FragmentHolder } from './fragment-holder.ts';
 import { writeNatKernelSettings } from './nat-kernel-settings.ts';
 import { clearNat, fits, type LoadedNat, loadNat, type NatDemand } from './nat-object.ts';
+import { raiseGeneration } from './rules-generation.ts';
 import type { NatTables } from './session-states.ts';
 
 export interface NatDataplaneOptions {
@@ -108,6 +109,11 @@ export class NatDataplane {
     const { loaded, settings } = this.#inForce;
     const endPickup = () => this.#endPickup();
     return { sessions: loaded.sessions, settings, nowTick, endPickup };
+  }
+
+  /** Every session is judged once more: the rules, or what they are asked about, have changed. */
+  forgetJudgements(): void {
+    if (this.#loaded !== undefined) raiseGeneration(this.#loaded.object.maps.natGeneration);
   }
 
   #endPickup(): void {
@@ -368,6 +374,8 @@ export class NatDataplane {
 
   /** Half of the programs would be worse than none. */
   #handleInterfaces(): void {
+    // What left by one interface may leave by another now.
+    this.forgetJudgements();
     const states = this.#attachments.states();
     const failed = states.find(({ state }) => state === 'failed');
     if (failed !== undefined) {

@@ -8,11 +8,12 @@ import Type from 'typebox';
 import { Value } from 'typebox/value';
 import type { NatSettings } from '../../abi/layouts.generated.ts';
 import { natObject } from '../../abi/nat.generated.ts';
+import { natLayout } from '../../gateway/nat-layout.ts';
 import { type NatSizes, natSizes, placesIn } from '../../gateway/nat-plan.ts';
 import type { NatMemory } from '../../gateway/nat-table-writer.ts';
 import { writeFileDurably } from '../atomic-file.ts';
 import { attachedTcProgramId, clearTcPlace, type TcDirection } from '../attach.ts';
-import type { MappedArray } from '../bpf-map.ts';
+import { BpfMap, type MappedArray } from '../bpf-map.ts';
 import {
   type BpfObject,
   bpfObjectPath,
@@ -179,7 +180,8 @@ export function clearNat(options: { readonly but: readonly string[] }): void {
 
 const directions: readonly TcDirection[] = ['ingress', 'egress'];
 
-function attachedNatPrograms(): number[] {
+/** Their numbers, on the interfaces of this network namespace. */
+export function attachedNatPrograms(): number[] {
   const ids = interfaceNames().flatMap((name) =>
     directions.map((direction) =>
       unlessGone(() => attachedTcProgramId({ interface: name }, direction, 'nat')),
@@ -216,8 +218,15 @@ const related = [
 /** @returns the sizes of what is there, where all of it can be taken over for the demand */
 function adoptableSizes(ids: readonly number[], demand: NatDemand): NatSizes | undefined {
   const found = mapsOfPrograms(ids);
-  for (const { fd } of found) closeSync(fd);
-  const mapOf = (property: (typeof related)[number]): Omit<KernelMap, 'fd'> | undefined => {
+  try {
+    return sizesOf(found, demand);
+  } finally {
+    for (const { fd } of found) closeSync(fd);
+  }
+}
+
+function sizesOf(found: readonly KernelMap[], demand: NatDemand): NatSizes | undefined {
+  const mapOf = (property: (typeof related)[number]): KernelMap | undefined => {
     const { name, key, value } = natObject.maps[property];
     return found.find((map) => {
       if (map.name !== name.slice(0, KERNEL_NAME_LENGTH_MAX)) return false;
@@ -225,6 +234,7 @@ function adoptableSizes(ids: readonly number[], demand: NatDemand): NatSizes | u
     });
   };
   if (related.some((property) => mapOf(property) === undefined)) return undefined;
+  if (layoutIn(mapOf('natSettings')) !== natLayout) return undefined;
   const sizes: NatSizes = {
     sessionBuckets: mapOf('natSessions')?.maxEntries ?? 0,
     mappings: mapOf('natMappings')?.maxEntries ?? 0,
@@ -233,6 +243,12 @@ function adoptableSizes(ids: readonly number[], demand: NatDemand): NatSizes | u
   const { sessionBuckets } = natSizes(demand.sessions, demand.placesWanted);
   const isEnough = placesIn(sizes) >= demand.placesNeeded;
   return isEnough && sizes.sessionBuckets === sessionBuckets ? sizes : undefined;
+}
+
+/** What the tables mean that settings of the right size belong to. */
+function layoutIn(settings: KernelMap | undefined): number | undefined {
+  if (settings === undefined) return undefined;
+  return new BpfMap({ ...natObject.maps.natSettings, fd: settings.fd }).lookup(0)?.layout;
 }
 
 function loadedNat(object: NatObject, sizes: NatSizes): LoadedNat {

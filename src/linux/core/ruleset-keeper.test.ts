@@ -57,6 +57,8 @@ class Scene {
   other: WantedRuleset | undefined;
   expected: NftTable | undefined;
   watchStopped = false;
+  /** How often sessions had to be judged anew. */
+  rulesChanges = 0;
   readonly keeper: RulesetKeeper;
   #watched: NftWatchOptions | undefined;
 
@@ -65,6 +67,9 @@ class Scene {
       nft: this.nft,
       restores: () => this.restores,
       onForeignChange: () => this.other,
+      onRulesChange: () => {
+        this.rulesChanges++;
+      },
       alarm: (text) => this.alarms.push(text),
       startWatch: (options) => {
         this.#watched = options;
@@ -161,6 +166,25 @@ test('survive-113 forwarding that waited for nft is on with the first rules', as
   });
   await scene.keeper.apply(() => config('r1'), { insists: true });
   assert.ok(scene.keeper.forwarding && isForwarding());
+});
+
+test('sessions are judged anew after every change of what nft says, whoever made it', async () => {
+  const scene = new Scene();
+  const { apply } = scene.nft;
+  const changesBefore: number[] = [];
+  mock.method(scene.nft, 'apply', (document: NftDocument) => {
+    changesBefore.push(scene.rulesChanges);
+    return apply.call(scene.nft, document);
+  });
+  await scene.keeper.apply(() => config('r1'));
+  assert.deepEqual([changesBefore, scene.rulesChanges], [[0], 1]);
+  scene.restores = false;
+  scene.nft.flushEverything();
+  await scene.look();
+  assert.deepEqual([changesBefore, scene.rulesChanges], [[0], 2]);
+  scene.nft.failWith({ kind: 'hung' });
+  await scene.keeper.apply(() => config('r2'));
+  assert.deepEqual([changesBefore, scene.rulesChanges], [[0, 2], 3]);
 });
 
 test('a keeper that was never asked to protect leaves forwarding alone', async () => {

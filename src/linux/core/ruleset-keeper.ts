@@ -21,6 +21,8 @@ export interface RulesetKeeperOptions {
   readonly restores: () => boolean;
   /** Called with somebody else's change before it is put right; may want another ruleset. */
   readonly onForeignChange: (difference: TableDifference) => WantedRuleset | undefined;
+  /** Called as soon as what nft says of a packet may have changed, whoever changed it. */
+  readonly onRulesChange: () => void;
   /** Something that a person should know; not repeated while it stays the same. */
   readonly alarm: (text: string) => void;
   /** Default: watches the kernel's table in our own network namespace. */
@@ -160,6 +162,7 @@ export class RulesetKeeper {
     const table = expectedTable(document);
     this.#watch.expect(undefined);
     const result = await this.#options.nft.apply(document);
+    this.#options.onRulesChange();
     const isInPlace = result.success || (await this.#isInPlace(result, table));
     if (isInPlace === true) {
       const ruleCount = wanted.ruleset.chains.reduce((sum, { rules }) => sum + rules.length, 0);
@@ -197,7 +200,8 @@ export class RulesetKeeper {
     const { changes, untoldCount } = difference;
     const more = untoldCount === 0 ? '' : `, and ${untoldCount} more changes`;
     const told = `somebody else changed table inet gatehouse: ${changes.join(', ')}${more}`;
-    const { restores, onForeignChange, alarm } = this.#options;
+    const { restores, onForeignChange, onRulesChange, alarm } = this.#options;
+    onRulesChange();
     const other = onForeignChange(difference);
     if (this.#foreignChange !== told) alarm(told);
     this.#foreignChange = told;
@@ -214,6 +218,7 @@ export class RulesetKeeper {
   #handleAgreement(): void {
     if (this.#foreignChange === undefined) return;
     this.#foreignChange = undefined;
+    this.#options.onRulesChange();
     this.#options.alarm('table inet gatehouse is as it should be again, by somebody else');
   }
 

@@ -159,9 +159,6 @@ function summaryOf({ initiator, responder, ...row }: SessionRow): SessionSummary
     ...row,
     initiator: endSummary(initiator),
     responder: endSummary(responder),
-    // Beyond that JSON's numbers are not exact.
-    initiatorBytes: Math.min(row.initiatorBytes, Number.MAX_SAFE_INTEGER),
-    responderBytes: Math.min(row.responderBytes, Number.MAX_SAFE_INTEGER),
   };
 }
 
