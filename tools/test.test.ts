@@ -49,6 +49,21 @@ test('passed tests are counted over all files, subtests included, suites not', a
   assert.equal(code, 0);
 });
 
+test('the ten files that took longest are told before the last line', async (context) => {
+  const texts = Array.from({ length: 11 }, (_, index) => `test('${index}', () => {});`);
+  const { stdout } = await runTests(context, texts);
+  const told = stdout.trimEnd().split('\n').slice(-11, -1);
+  const seconds = told.map((line) => {
+    const [, number] = /^ *(\d+\.\d) s {2}\S*f\d+\.test\.ts$/.exec(line) ?? assert.fail(line);
+    return Number(number);
+  });
+  assert.deepEqual(
+    seconds,
+    seconds.toSorted((one, other) => other - one),
+  );
+  assert.equal(new Set(told.map((line) => line.split(' s ')[1])).size, 10);
+});
+
 test('a failing test is named and counted', async (context) => {
   const { code, stdout, lastLine } = await runTests(context, [
     "describe('s', () => { test('bad', () => { throw new Error('reason'); }); });",

@@ -1,10 +1,11 @@
 /**
  * Runs the tests: `tools/test.ts [unit] [file…] [--test-name-pattern PATTERN]`.
  *
- * `unit` needs neither root nor a compiler. Without it the privileged tests run too, one file at a
- * time, on freshly built BPF objects. A skipped test, a test to do, a file without tests and an
- * empty run count as failures, so that a green run means that everything was shown. The last line
- * printed is `N passed, N failed`; the exit code is 1 when anything failed.
+ * `unit` needs neither root nor a compiler. Without it the privileged tests run too, on freshly
+ * built BPF objects. A skipped test, a test to do, a file without tests and an empty run count as
+ * failures, so that a green run means that everything was shown. At the end it prints how long the
+ * slowest files took, and as the last line `N passed, N failed`; the exit code is 1 when anything
+ * failed.
  */
 import { globSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
@@ -33,8 +34,11 @@ const SILENCE_MAX_MS = TEST_TIMEOUT_MS + 60_000;
 const CLEANUP_TIMEOUT_MS = 20_000;
 
 const UNIT_CONCURRENCY = 2;
-/** Privileged tests share the kernel: interfaces, the CPU that a load test measures, one bpffs. */
-const PRIVILEGED_CONCURRENCY = 1;
+/** Each makes only names of its own, and waits for what happens rather than for time. */
+const PRIVILEGED_CONCURRENCY = 2;
+
+/** So many of the files that took longest are told. */
+const SLOWEST_COUNT = 10;
 
 interface Batch {
   readonly files: readonly string[];
@@ -45,6 +49,8 @@ interface Tally {
   passed: number;
   /** One line for each failure. */
   readonly failures: string[];
+  /** By file, from the start of its process to its end. */
+  readonly fileDurationsMs: Map<string, number>;
 }
 
 async function main(argv: readonly string[]): Promise<void> {
@@ -63,7 +69,7 @@ async function main(argv: readonly string[]): Promise<void> {
     process.on(signal, () => interrupt(abort));
   }
   const namePatterns = values['test-name-pattern'] ?? [];
-  const tally: Tally = { passed: 0, failures: [] };
+  const tally: Tally = { passed: 0, failures: [], fileDurationsMs: new Map() };
   const events = tallied(runBatches(batches, namePatterns, abort.signal), tally, {
     filtered: namePatterns.length > 0,
   });
@@ -71,6 +77,7 @@ async function main(argv: readonly string[]): Promise<void> {
   if (abort.signal.aborted) tally.failures.push('interrupted before all tests had run');
   if (tally.passed + tally.failures.length === 0) tally.failures.push('no test was found');
   if (tally.failures.length > 0) console.log(`\n${tally.failures.join('\n')}`);
+  for (const line of slowestFiles(tally.fileDurationsMs)) console.log(line);
   console.log(`${tally.passed} passed, ${tally.failures.length} failed`);
   process.exitCode = tally.failures.length > 0 ? 1 : 0;
 }
@@ -137,6 +144,10 @@ async function* tallied(
 ): AsyncGenerator<TestEvent> {
   for await (const event of events) {
     if (event.type === 'test:summary') continue;
+    // At once, where a passed or failed one waits for its turn in the order of the files.
+    if (event.type === 'test:complete' && isWholeFile(event.data)) {
+      tally.fileDurationsMs.set(event.data.name, event.data.details.duration_ms);
+    }
     // The runner's own totals: one set for each batch, and with skipped tests as no failure.
     if (event.type === 'test:diagnostic' && isTotal(event.data)) continue;
     if (event.type === 'test:fail') tally.failures.push(...failuresOf(event.data));
@@ -166,8 +177,18 @@ function whyUnproven(data: EventData.TestPass): string | undefined {
   return undefined;
 }
 
-/** The runner stands in with the file's path as a name where a file declared no test. */
-function isWholeFile(data: EventData.TestPass): boolean {
+function slowestFiles(durationsMs: ReadonlyMap<string, number>): string[] {
+  const slowest = [...durationsMs].sort(([, one], [, other]) => other - one);
+  return slowest
+    .slice(0, SLOWEST_COUNT)
+    .map(([file, ms]) => `${(ms / 1000).toFixed(1).padStart(7)} s  ${relative(root, file)}`);
+}
+
+/**
+ * The runner stands in with the file's path as a name: for the process, and as the only test that
+ * passes where a file declared none.
+ */
+function isWholeFile(data: EventData.TestPass | EventData.TestComplete): boolean {
   return data.nesting === 0 && data.name === data.file;
 }
 

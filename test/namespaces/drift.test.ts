@@ -20,7 +20,7 @@ before(async () => {
 
 after(() => place.stop());
 
-beforeEach(() => place.reset());
+beforeEach(() => place.reset({ keepsNat: true }));
 
 function nft(...words: readonly string[]): Promise<string> {
   return output(place.gateway, 'nft', ...words);

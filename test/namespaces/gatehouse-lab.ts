@@ -4,10 +4,12 @@
  */
 import assert from 'node:assert/strict';
 import {
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
@@ -187,14 +189,26 @@ paths: { state: ${this.stateFolder}, runtime: ${this.runtimeFolder} }
     return running;
   }
 
-  /** Ends the instance and forgets what it knew, in the kernel and on disk. */
-  async reset(): Promise<void> {
+  /**
+   * Ends the instance and forgets what it knew, in the kernel and on disk.
+   *
+   * @param options.keepsNat the NAT's programs stay for the next instance, for tests that are not
+   *   about them: the kernel would take a second to look through them again
+   */
+  async reset({ keepsNat = false }: { readonly keepsNat?: boolean } = {}): Promise<void> {
     await this.killAll();
     await output(this.gateway, 'nft', 'flush', 'ruleset');
+    const record = join(this.runtimeFolder, 'nat-programs.json');
+    const programs = keepsNat && existsSync(record) ? readFileSync(record) : undefined;
     for (const folder of [this.stateFolder, this.runtimeFolder]) {
-      await output(this.gateway, 'rm', '-rf', folder);
+      rmSync(folder, { recursive: true, force: true });
     }
     await output(this.gateway, 'sysctl', '-w', 'net.ipv4.ip_forward=0');
+    if (programs !== undefined) {
+      mkdirSync(this.runtimeFolder, { mode: 0o700 });
+      writeFileSync(record, programs);
+      return;
+    }
     for (const name of ['wan0', 'lan0']) {
       // Fails where no program was attached.
       const argv = ['tc', 'qdisc', 'delete', 'dev', name, 'clsact'] as const;

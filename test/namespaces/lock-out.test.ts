@@ -32,7 +32,12 @@ import {
 import { mountedOver } from './mounted-over.ts';
 import { SshAccess } from './ssh-access.ts';
 
+/** Of changes that are rolled back: long enough to try the door meanwhile. */
 const WINDOW = '10s';
+/** Time to start a core as well. */
+const WINDOW_WITH_START = '20s';
+/** Never ends within a test. */
+const LONG_WINDOW = '5m';
 
 const shutsOut =
   '{ name: no_ssh, action: drop, from: lan, to: gateway, protocol: tcp, ports: [22] }';
@@ -52,7 +57,7 @@ before(async () => {
 after(() => place.stop());
 
 beforeEach(async () => {
-  await place.reset();
+  await place.reset({ keepsNat: true });
   goodText = place.writeConfig();
   core = await place.run();
 });
@@ -75,9 +80,9 @@ interface LockedOut {
 }
 
 /** He edits the config file, and insists. */
-async function lockHimselfOut(): Promise<LockedOut> {
+async function lockHimselfOut(window = WINDOW): Promise<LockedOut> {
   const wrongText = place.writeConfig({ rules: [shutsOut] });
-  await assertCode(exitCodes.done, await overSsh('apply', '--confirm', WINDOW, '--force'));
+  await assertCode(exitCodes.done, await overSsh('apply', '--confirm', window, '--force'));
   assert.deepEqual(await place.ruleNames(), ['no_ssh']);
   const { change } = await place.status();
   assert.ok(change?.rollbackInMs !== undefined);
@@ -123,7 +128,7 @@ test('survive-109 a change that would shut out whoever makes it is refused, and 
 
 test('survive-109 on the console, nobody is shut out by the same change', async () => {
   const wrong = place.writeOther('wrong.yaml', place.config({ rules: [shutsOut] }));
-  await place.expectCode(exitCodes.done, 'apply', wrong, '--confirm', WINDOW);
+  await place.expectCode(exitCodes.done, 'apply', wrong, '--confirm', LONG_WINDOW);
   assert.deepEqual(await place.ruleNames(), ['no_ssh']);
   await place.expectCode(exitCodes.done, 'rollback');
   assert.deepEqual(await place.ruleNames(), []);
@@ -185,7 +190,7 @@ test('survive-109 when the guard is killed as well, the next start lets him in f
 });
 
 test('survive-109 a core that is started again within the window lets it run to its end', async () => {
-  const change = await lockHimselfOut();
+  const change = await lockHimselfOut(WINDOW_WITH_START);
   await kill(core);
   core = await place.run();
   const leftMs = change.deadlineAt - performance.now();
@@ -200,6 +205,25 @@ test('survive-109 a core that is started again within the window lets it run to 
   await assertHealthy(1);
   const gone = () => place.guards().length === 0;
   await waitFor('the guards to end', gone, { timeoutMs: TIMEOUT_MS });
+});
+
+test('survive-109 the guard of an earlier change does not keep a core from the next one', async () => {
+  const earlier = await lockHimselfOut();
+  await kill(core);
+  core = await place.run();
+  await place.expectCode(exitCodes.done, 'confirm');
+  const next = place.writeOther('next.yaml', place.config({ rules: [harmless] }));
+  await place.expectCode(exitCodes.done, 'apply', next, '--confirm', LONG_WINDOW);
+  const { change } = await place.status();
+  await kill(core);
+  await waitFor('the end of the window', () => performance.now() > earlier.deadlineAt + 1_000, {
+    timeoutMs: TIMEOUT_MS,
+  });
+  core = place.spawn();
+  // Only bounds a hang: a guard that tries to end a change may take a minute.
+  await core.waitForOutput(/^gatehouse .* runs/m, TIMEOUT_MS / 2);
+  assert.equal((await place.status()).change?.changeId, change?.changeId);
+  assert.deepEqual(await place.ruleNames(), ['no_mail']);
 });
 
 test('survive-109 a core that starts while the guard is at work takes up what that leaves', async () => {
@@ -238,7 +262,7 @@ PATH=${search} exec nft "$@"
 });
 
 test('survive-109 what he confirms in time after all stays', async () => {
-  const { changeId, wrongText } = await lockHimselfOut();
+  const { changeId, wrongText } = await lockHimselfOut(LONG_WINDOW);
   await kill(core);
   core = await place.run();
   await place.expectCode(exitCodes.done, 'confirm');
@@ -249,7 +273,7 @@ test('survive-109 what he confirms in time after all stays', async () => {
 });
 
 test('survive-109 after a reboot within the window, nothing of the change comes into force', async () => {
-  const change = await lockHimselfOut();
+  const change = await lockHimselfOut(LONG_WINDOW);
   // The disk at this moment. What is kept in memory does not survive a reboot.
   const disk = join(place.lab.directory, 'disk');
   await output(place.gateway, 'cp', '-a', place.folder, disk);
@@ -313,7 +337,7 @@ async function watchRules(host: LabHost): Promise<() => string> {
 test('a change that leaves him in, confirmed over SSH, stays across a restart', async () => {
   const text = place.config({ rules: [harmless] });
   const good = place.writeOther('good.yaml', text);
-  await assertCode(exitCodes.done, await overSsh('apply', good, '--confirm', WINDOW));
+  await assertCode(exitCodes.done, await overSsh('apply', good, '--confirm', LONG_WINDOW));
   assert.equal(place.readConfig(), goodText);
   await assertCode(exitCodes.done, await overSsh('confirm'));
   await assertHealthy(2);

@@ -49,7 +49,7 @@ before(async () => {
 after(() => place.stop());
 
 beforeEach(async () => {
-  await place.reset();
+  await place.reset({ keepsNat: true });
   becomeNft(`exec ${realNft} "$@"`);
   place.writeConfig({ rules: [rule('good')] });
   core = await place.run({ env: path });

@@ -26,7 +26,7 @@ before(async () => {
 after(() => place.stop());
 
 beforeEach(async () => {
-  await place.reset();
+  await place.reset({ keepsNat: true });
   place.writeConfig({ rules: lockedUp });
   core = await place.run();
 });

@@ -16,7 +16,7 @@ before(async () => {
 
 after(() => place.stop());
 
-beforeEach(() => place.reset());
+beforeEach(() => place.reset({ keepsNat: true }));
 
 const rule = (name: string, port: number) =>
   `{ name: ${name}, action: drop, from: lan, to: wan, protocol: tcp, ports: [${port}] }`;

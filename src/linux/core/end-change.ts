@@ -45,6 +45,7 @@ export async function endChangeInTime(
   }
 }
 
+/** @returns whether it is over, as far as this guard can bring it */
 async function tryToEndChange(
   instance: GuardedInstance,
   report: (text: string) => void,
@@ -55,8 +56,7 @@ async function tryToEndChange(
     const network = lockNetwork('rollback-guard');
     if (network.release === undefined) return false;
     try {
-      await endChange(instance, report);
-      return true;
+      return await endChange(instance, report);
     } finally {
       network.release();
     }
@@ -76,10 +76,21 @@ async function untilRollBack(pending: PendingChange): Promise<void> {
   }
 }
 
+/**
+ * Of another change that a core made meanwhile. Who took it up now would keep the locks from the
+ * next core until its window ends.
+ */
+function isNotDue(pending: PendingChange): boolean {
+  if (pending.phase !== 'waiting' || pending.bootId !== bootId()) return false;
+  const leftMs = pending.deadlineAt - bootTimeMs();
+  return leftMs > 0 && leftMs <= pending.change.windowMs;
+}
+
+/** @returns false when it is not time yet */
 async function endChange(
   { configFile, stateFolder }: GuardedInstance,
   report: (text: string) => void,
-): Promise<void> {
+): Promise<boolean> {
   const alarm = (text: string) => report(`rollback guard: ${text}`);
   const forwardedTraffic = forwardedTrafficInKernel();
   const store = openStore(stateFolder, { alarm: ({ kind }) => alarm(kind) });
@@ -108,9 +119,12 @@ async function endChange(
     onEvent: (event) => alarm(describeChangeEvent(event)),
   });
   try {
-    await driver.start(records.pending());
+    const pending = records.pending();
+    if (pending !== undefined && isNotDue(pending)) return false;
+    await driver.start(pending);
     // A core that starts meanwhile waits for us.
     await Promise.race([driver.untilIdle(), pause(TRY_FOR_MS, undefined, { ref: false })]);
+    return true;
   } finally {
     await driver.stop();
     await keeper.stop();
