@@ -78,6 +78,8 @@ function formatStatement(statement: Statement): string {
     case 'drop':
     case 'notrack':
       return `counter ${statement.kind}`;
+    case 'accept-untracked':
+      return 'counter notrack accept';
     case 'accept-limited':
       return `${formatLimit(statement.perSecond, statement.burst)} counter accept`;
     case 'reject':

@@ -130,6 +130,9 @@ function judgeByRules(chain: RulesetChain, scene: Scene): ChainVerdict | string 
         return { action: statement.kind, by };
       case 'accept-limited':
         return { action: 'accept', by };
+      case 'accept-untracked':
+        passage.isUntracked = true;
+        return { action: 'accept', by };
       case 'reject-limited':
         return { action: 'reject', by };
       case 'goto':

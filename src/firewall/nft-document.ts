@@ -203,6 +203,8 @@ function statementsOf(statement: Statement): readonly JsonObject[] {
     case 'drop':
     case 'notrack':
       return [counter, { [statement.kind]: null }];
+    case 'accept-untracked':
+      return [counter, { notrack: null }, { accept: null }];
     case 'accept-limited':
       return [limit(statement.perSecond, statement.burst), counter, { accept: null }];
     case 'reject':

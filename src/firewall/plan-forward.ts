@@ -5,13 +5,13 @@
  * destination already and do so with the source afterwards. They say in the mark what a packet is,
  * and `forward` sends it where its kind is judged:
  *
- *     forward ─ MSS ─┬─ approved: accepted
- *                    ├─ IPv6 ──────────────► forward_ipv6 ─ conntrack ─► forward_requests
- *                    ├─ reply ─────────────► forward_replies
- *                    ├─ request ───────────► forward_requests
- *                    ├─ related: accepted
- *                    ├─ full, stray: refused, and above a limit dropped
- *                    └─ mapped, forwarded ─► forward_requests
+ *     forward ─┬─ approved: accepted
+ *              └─ MSS ─┬─ IPv6 ──────────────► forward_ipv6 ─ conntrack ─► forward_requests
+ *                      ├─ reply ─────────────► forward_replies
+ *                      ├─ request ───────────► forward_requests
+ *                      ├─ related: accepted
+ *                      ├─ full, stray: refused, and above a limit dropped
+ *                      └─ mapped, forwarded ─► forward_requests
  *
  * Approved are packets of sessions whose opener's packets these rules have let through before, and
  * only these rules: whoever changes them makes the programs forget it (docs/nat.md, "Approval").
@@ -115,8 +115,9 @@ function refusal(reason: 'tcp-reset' | 'admin-prohibited'): Statement {
 
 /** Nearly all packets are approved, and most others replies and requests. */
 const kindRules: readonly RulesetRule[] = [
-  builtIn({ name: 'mss', matches: [{ kind: 'tcp-syn' }], statement: { kind: 'clamp-mss' } }),
+  // Never a SYN.
   builtIn({ name: 'approved', matches: [isApproved] }),
+  builtIn({ name: 'mss', matches: [{ kind: 'tcp-syn' }], statement: { kind: 'clamp-mss' } }),
   goTo('forward_ipv6', { name: 'ipv6', matches: [{ kind: 'family', family: 6 }] }),
   goTo('forward_replies', { name: 'replies', matches: [isOfKind(PacketKind.reply)] }),
   goTo('forward_requests', { name: 'requests', matches: [isOfKind(PacketKind.request)] }),

@@ -14,7 +14,7 @@ export function preroutingRules(model: FirewallModel): RulesetRule[] {
   // Nothing of IPv6 is approved, so the less stands before what is, the better.
   const ipv4 = onWan.filter(({ matches }) => !isOnlyIpv6(matches));
   const ipv6 = onWan.filter(({ matches }) => isOnlyIpv6(matches));
-  return [...ipv4, ...insideMartianRules(model), ...approved, ...ipv6, untracked];
+  return [...ipv4, ...insideMartianRules(model), approved, ...ipv6, untracked];
 }
 
 /** Sources that no packet from another host can have (RFC 6890, RFC 4291 §2.7 and §2.5.5.2). */
@@ -70,15 +70,11 @@ function insideMartianRules({ networks }: FirewallModel): RulesetRule[] {
 }
 
 /** Nearly all packets are of sessions that were let through before. */
-const approved = [
-  builtIn({
-    name: 'approved',
-    part: 'untracked',
-    matches: [isApproved],
-    statement: { kind: 'notrack' },
-  }),
-  builtIn({ name: 'approved', matches: [isApproved] }),
-];
+const approved = builtIn({
+  name: 'approved',
+  matches: [isApproved],
+  statement: { kind: 'accept-untracked' },
+});
 
 /** Forwarded IPv4 has its sessions in the programs; IPv6 has none there yet. */
 const untracked = builtIn({

@@ -61,7 +61,7 @@ export type Match =
   | { readonly kind: 'connection'; readonly states: readonly string[] };
 
 export type Statement =
-  | { readonly kind: 'accept' | 'drop' | 'notrack' }
+  | { readonly kind: 'accept' | 'drop' | 'notrack' | 'accept-untracked' }
   /** TCP gets a reset, everything else an ICMP error. */
   | { readonly kind: 'reject'; readonly with: 'tcp-reset' | 'admin-prohibited' }
   /** Packets above the limit go on with the next rule, here and below. */
