@@ -5,7 +5,7 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { after, before, beforeEach, test } from 'node:test';
+import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { Lab, type LabHost } from '../../lab/lab.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 import type { Argv, RunningProcess } from '../../src/linux/command-runner.ts';
@@ -72,8 +72,21 @@ paths: { state: ${lab.directory}/state, runtime: ${lab.directory}/run }
 }
 
 function start(interfaces: readonly string[], options?: { listen?: string }): RunningProcess {
-  return gateway.spawn([gatehouse, 'run', '--config', writeConfig(interfaces, options)]);
+  return spawned([gatehouse, 'run', '--config', writeConfig(interfaces, options)]);
 }
+
+/** Ended behind its test at the latest, so that a failure stays one. */
+function spawned(argv: Argv): RunningProcess {
+  const running = gateway.spawn(argv);
+  started.push(running);
+  return running;
+}
+
+const started: RunningProcess[] = [];
+
+afterEach(async () => {
+  for (const running of started.splice(0)) await running.stop();
+});
 
 async function startReady(interfaces: readonly string[], options?: { listen?: string }) {
   const running = start(interfaces, options);
@@ -243,15 +256,24 @@ test('the place of a killed instance is taken over, programs and socket', async 
   assert.deepEqual(await attached('w0'), []);
 });
 
-/** The process of the api role, a child of the core. */
+/** The process of the api role: a child of the core, as an nft is now and then. */
 function rolePid(core: RunningProcess): number {
   const tasks = `/proc/${core.pid}/task`;
   const children = readdirSync(tasks).flatMap((task) =>
     readFileSync(`${tasks}/${task}/children`, 'utf8').trim().split(' '),
   );
-  const found = children.filter((pid) => pid !== '').map(Number);
-  assert.equal(found.length, 1, `children: ${found}`);
-  return found[0] ?? 0;
+  const found = children.filter((pid) => pid !== '' && commandOf(pid).includes('role\0api\0'));
+  assert.equal(found.length, 1, `children: ${children}`);
+  return Number(found[0]);
+}
+
+/** Its words, each with a zero behind it; nothing when it has ended. */
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 test('the process that answers has no rights of root, and no way to get any', async () => {
@@ -318,7 +340,7 @@ test('survive-83 when the core is killed, its role ends, the kernel goes on, the
 
 test('without the account for its processes, it runs and says how to make it', async () => {
   const argv = [gatehouse, 'run', '--config', writeConfig(['w0']), '--user', 'gatehouse-none'];
-  const running = gateway.spawn(argv as [string, ...string[]]);
+  const running = spawned(argv as [string, ...string[]]);
   const remedy = 'useradd --system --user-group --no-create-home gatehouse-none';
   await running.waitForOutput(
     RegExp(`role api ended \\(there is no account gatehouse-none; make it by: ${remedy}\\)`),
@@ -376,7 +398,7 @@ test('a config with problems starts nothing the first time, and every problem is
   const folder = join(lab.directory, 'wrong');
   const paths = `paths: { state: ${folder}/state, runtime: ${folder}/run }`;
   writeFileSync(path, `version: 1\nwan: { interfce: w0 }\n${paths}\n`);
-  const running = gateway.spawn([gatehouse, 'run', '--config', path]);
+  const running = spawned([gatehouse, 'run', '--config', path]);
   assert.equal(await exitCode(running), 3);
   const { stderr } = running.output();
   assert.match(stderr, /wrong\.yaml:2:8: wan\.interfce: expected .*; did you mean `interface`\?/);
@@ -390,7 +412,7 @@ test('a config that got problems while it was stopped does not keep the network 
   const path = writeConfig(wires);
   const good = readFileSync(path, 'utf8');
   writeFileSync(path, good.replace('networks:', 'netwroks:'));
-  const next = gateway.spawn([gatehouse, 'run', '--config', path]);
+  const next = spawned([gatehouse, 'run', '--config', path]);
   await next.waitForOutput(/API on/, TIMEOUT_MS);
   assert.match(next.output().stderr, /the config has problems, so revision \d+ is in force/);
   assert.match(next.output().stdout, /\d+ rules \(config\)/);
@@ -400,7 +422,7 @@ test('a config that got problems while it was stopped does not keep the network 
 
 test('without a config file, it says how to make one', async () => {
   const path = join(lab.directory, 'none.yaml');
-  const running = gateway.spawn([gatehouse, 'run', '--config', path]);
+  const running = spawned([gatehouse, 'run', '--config', path]);
   assert.equal(await exitCode(running), 1);
   assert.match(running.output().stderr, /none\.yaml.*gatehouse init/);
 });
