@@ -1,6 +1,7 @@
 /** What the config, and the addresses found at run time, ask of the NAT in the kernel. */
 import { NatClass, NatFiltering, NatLimits } from '../abi/layouts.generated.ts';
 import type { Config } from '../config/schema.ts';
+import type { NatTimes } from '../nat/nat-settings.ts';
 import { requireDuration } from '../net/duration.ts';
 import { requireEndpoint } from '../net/endpoint.ts';
 import { type IpAddress, isSameAddress } from '../net/ip-address.ts';
@@ -26,7 +27,7 @@ export interface NatPlan {
   readonly forwards: readonly PlannedForward[];
   readonly pool: PortRange;
   readonly limits: NatLimitsPlan;
-  readonly ticks: NatTicks;
+  readonly ticks: NatTimes;
 }
 
 export interface PlannedExternal {
@@ -61,19 +62,6 @@ export interface NatLimitsPlan {
   readonly sessionsPerHost: number;
   readonly mappingsPerHost: number;
   readonly unansweredPerMapping: number;
-}
-
-/** How long after the last packet. A tick is 2^30 ns. */
-export interface NatTicks {
-  readonly udp: number;
-  readonly udpUnanswered: number;
-  readonly tcpOpening: number;
-  readonly tcpEstablished: number;
-  readonly tcpClosing: number;
-  readonly icmp: number;
-  readonly other: number;
-  readonly unconfirmed: number;
-  readonly fragment: number;
 }
 
 /** Entries of the maps. */
@@ -179,7 +167,7 @@ function forwardOf({ protocol, port, to }: Config['portForwards'][number]): Plan
   };
 }
 
-function ticksOf(timeouts: NatSection['timeouts']): NatTicks {
+function ticksOf(timeouts: NatSection['timeouts']): NatTimes {
   return {
     udp: ticksIn(timeouts.udp),
     udpUnanswered: ticksIn(timeouts.udpUnanswered),

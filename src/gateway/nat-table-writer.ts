@@ -142,7 +142,7 @@ export class NatTableWriter {
       const at = element * NatMapping.sizeBytes;
       const address = this.#mappingView.getUint32(at);
       if (!gonePlaces.includes(place) && networks.translates(address)) continue;
-      // Dead by its time, so the programs collect it as any other.
+      // Its time is over, so the programs free it in their sweep.
       this.#mappingView.setUint32(at + NatMapping.fields.untilTick.offsetBytes, 0, true);
       this.#mappingView.setUint32(at + NatMapping.fields.establishedUntilTick.offsetBytes, 0, true);
     }

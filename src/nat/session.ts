@@ -89,7 +89,7 @@ export function isUnanswered(session: Session): boolean {
   return !session.ends[otherEnd(session.initiator)].isSeen;
 }
 
-/** The end that the sender is, where sender and receiver are this session's endpoints. */
+/** The end that the sender is, of a session between sender and receiver. */
 export function endIndexOf({ sender, receiver }: Omit<SessionKey, 'protocol'>): EndIndex {
   return endpointNumber(sender) <= endpointNumber(receiver) ? 0 : 1;
 }

@@ -59,6 +59,7 @@ class Scene {
   watchStopped = false;
   /** How often sessions had to be judged anew. */
   rulesChanges = 0;
+  judgementsStay = false;
   readonly keeper: RulesetKeeper;
   #watched: NftWatchOptions | undefined;
 
@@ -69,6 +70,7 @@ class Scene {
       onForeignChange: () => this.other,
       onRulesChange: () => {
         this.rulesChanges++;
+        if (this.judgementsStay) throw new Error('EPERM');
       },
       alarm: (text) => this.alarms.push(text),
       startWatch: (options) => {
@@ -185,6 +187,16 @@ test('sessions are judged anew after every change of what nft says, whoever made
   scene.nft.failWith({ kind: 'hung' });
   await scene.keeper.apply(() => config('r2'));
   assert.deepEqual([changesBefore, scene.rulesChanges], [[0, 2], 3]);
+});
+
+test('rules come into force also where sessions cannot be judged anew, and that is told', async () => {
+  const scene = new Scene();
+  scene.judgementsStay = true;
+  const wanted = config('r1');
+  assert.deepEqual(await scene.keeper.apply(() => wanted), { success: true });
+  assert.ok(await scene.holds(wanted));
+  const told = 'open connections go on as the rules of before judged them: EPERM';
+  assert.deepEqual(scene.taken(), [told]);
 });
 
 test('a keeper that was never asked to protect leaves forwarding alone', async () => {

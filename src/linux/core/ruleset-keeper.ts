@@ -162,7 +162,7 @@ export class RulesetKeeper {
     const table = expectedTable(document);
     this.#watch.expect(undefined);
     const result = await this.#options.nft.apply(document);
-    this.#options.onRulesChange();
+    this.#rulesChanged();
     const isInPlace = result.success || (await this.#isInPlace(result, table));
     if (isInPlace === true) {
       const ruleCount = wanted.ruleset.chains.reduce((sum, { rules }) => sum + rules.length, 0);
@@ -185,6 +185,17 @@ export class RulesetKeeper {
     return { success: false, failure, unchanged };
   }
 
+  /** Rules that are in place are no worse for it: a rollback above all must go on. */
+  #rulesChanged(): void {
+    const { onRulesChange, alarm } = this.#options;
+    try {
+      onRulesChange();
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      alarm(`open connections go on as the rules of before judged them: ${reason}`);
+    }
+  }
+
   /** @returns undefined when nobody knows */
   async #isInPlace(failure: NftFailure, table: NftTable): Promise<boolean | undefined> {
     if (failure.rulesInPlace === 'unchanged') return false;
@@ -200,8 +211,8 @@ export class RulesetKeeper {
     const { changes, untoldCount } = difference;
     const more = untoldCount === 0 ? '' : `, and ${untoldCount} more changes`;
     const told = `somebody else changed table inet gatehouse: ${changes.join(', ')}${more}`;
-    const { restores, onForeignChange, onRulesChange, alarm } = this.#options;
-    onRulesChange();
+    const { restores, onForeignChange, alarm } = this.#options;
+    this.#rulesChanged();
     const other = onForeignChange(difference);
     if (this.#foreignChange !== told) alarm(told);
     this.#foreignChange = told;
@@ -218,7 +229,7 @@ export class RulesetKeeper {
   #handleAgreement(): void {
     if (this.#foreignChange === undefined) return;
     this.#foreignChange = undefined;
-    this.#options.onRulesChange();
+    this.#rulesChanged();
     this.#options.alarm('table inet gatehouse is as it should be again, by somebody else');
   }
 
