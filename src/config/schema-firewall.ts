@@ -44,7 +44,13 @@ const ruleSchema = section(
         maxItems: 64,
       }),
     ),
-    log: optional(yesOrNo({ description: 'Matching packets are logged, at most ten a second.' })),
+    log: optional(
+      yesOrNo({
+        description:
+          'Matching packets are logged, at most ten a second. ' +
+          'Of a session that is let through, those are the first ones.',
+      }),
+    ),
     comment,
   },
   { description: 'One rule.' },
