@@ -98,7 +98,14 @@ export class TcpSocket extends LabSocket {
     },
   ): Promise<TcpSocket> {
     const socket = TcpSocket.connecting(host, options);
-    await socket.whenConnected(options.timeoutMs);
+    try {
+      await socket.whenConnected(options.timeoutMs);
+    } catch (error) {
+      // An ICMP error that comes while connect() runs is told, but does not end the attempt: the
+      // next SYN would follow a second later.
+      socket.close();
+      throw error;
+    }
     return socket;
   }
 
