@@ -13,6 +13,7 @@
 #include "gateway/nat-inbound.h"
 #include "gateway/nat-outbound.h"
 #include "gateway/nat-sweep.h"
+#include "gateway/protocol-counting.h"
 
 enum begin {
 	BEGIN_GO_ON,
@@ -187,6 +188,7 @@ int nat_inside_ingress(struct __sk_buff *skb)
 	enum begin begin;
 	int external;
 
+	count_skb(skb, PACKET_DIRECTION_INGRESS);
 	skb->mark &= ~PACKET_MARK_OURS;
 	if (!scratch)
 		return NAT_GO_ON;
@@ -208,6 +210,7 @@ int nat_wan_ingress(struct __sk_buff *skb)
 	enum begin begin;
 	int external, network;
 
+	count_skb(skb, PACKET_DIRECTION_INGRESS);
 	skb->mark &= ~PACKET_MARK_OURS;
 	if (!scratch)
 		return NAT_GO_ON;
@@ -236,6 +239,7 @@ int nat_wan_egress(struct __sk_buff *skb)
 	struct nat_run *run;
 	__u32 sender = NAT_LOW;
 
+	count_skb(skb, PACKET_DIRECTION_EGRESS);
 	if (!scratch)
 		return NAT_GO_ON;
 	run = &scratch->run;
@@ -271,6 +275,7 @@ int nat_inside_egress(struct __sk_buff *skb)
 	struct nat_run *run;
 	__u32 sender;
 
+	count_skb(skb, PACKET_DIRECTION_EGRESS);
 	if (!(skb->mark & PACKET_MARK_HAIRPIN) &&
 	    (kind == PACKET_KIND_REPLY || kind == PACKET_KIND_RELATED ||
 	     skb->mark & PACKET_MARK_APPROVED))

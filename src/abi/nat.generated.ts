@@ -2,7 +2,7 @@
 // biome-ignore-all format: written by a program
 
 import { type BpfObjectSpec, be32, bytes, u32, u64 } from './layout.ts';
-import { NatFragment, NatFragmentKey, NatHost, NatMapping, NatMappingBucket, NatSessionBucket, NatSettings, NatWork } from './layouts.generated.ts';
+import { NatFragment, NatFragmentKey, NatHost, NatMapping, NatMappingBucket, NatSessionBucket, NatSettings, NatWork, ProtocolCounter, ProtocolCounterKey } from './layouts.generated.ts';
 
 /** `build/bpf/nat.o` */
 export const natObject = {
@@ -102,6 +102,24 @@ export const natObject = {
       flags: 0,
       key: u32,
       value: NatWork,
+    },
+    protocolCounters: {
+      kind: 'per-cpu',
+      name: 'protocol_counters',
+      type: 'percpu-hash',
+      maxEntries: 8192,
+      flags: 1,
+      key: ProtocolCounterKey,
+      value: ProtocolCounter,
+    },
+    uncountedPackets: {
+      kind: 'per-cpu',
+      name: 'uncounted_packets',
+      type: 'percpu-array',
+      maxEntries: 1,
+      flags: 0,
+      key: u32,
+      value: u64,
     },
   },
   programs: {

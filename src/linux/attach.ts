@@ -112,7 +112,8 @@ export const tcPlaces = {
 } as const;
 
 export type TcPlace = keyof typeof tcPlaces;
-export type TcDirection = 'ingress' | 'egress';
+export const tcDirections = ['ingress', 'egress'] as const;
+export type TcDirection = (typeof tcDirections)[number];
 
 /**
  * Attaches a program to clsact, which is made when it is missing and left in place afterwards:

@@ -8,6 +8,7 @@ import {
   type TcAttachment,
   type TcDirection,
   type TcPlace,
+  tcDirections,
 } from './attach.ts';
 import type { BpfProgram } from './bpf-program.ts';
 import { LinuxError } from './ffi.ts';
@@ -24,7 +25,7 @@ export interface InterfaceAttachmentsOptions {
   readonly action: string;
   /** A sentence that a person should know; not repeated while it stays the same. */
   readonly report: (text: string) => void;
-  /** Called when the state of an interface is another than before. */
+  /** Called when the state of an interface is another than before, or the interface itself. */
   readonly onChange?: () => void;
 }
 
@@ -33,8 +34,6 @@ interface Attached {
   readonly programs: TcPrograms;
   readonly attachments: readonly TcAttachment[];
 }
-
-const directions = ['ingress', 'egress'] as const;
 
 /** An interface that appears has its programs within this time. */
 const LOOK_EVERY_MS = 1_000;
@@ -90,7 +89,7 @@ export class InterfaceAttachments {
         this.#fail(name, cause);
       }
     }
-    const states = JSON.stringify(this.states());
+    const states = JSON.stringify([this.states(), ...this.namesByIndex()]);
     if (states === this.#toldStates) return;
     this.#toldStates = states;
     this.#options.onChange?.();
@@ -119,13 +118,13 @@ export class InterfaceAttachments {
   #attach(name: string, index: number, programs: TcPrograms): void {
     const attachments: TcAttachment[] = [];
     try {
-      for (const direction of directions) {
+      for (const direction of tcDirections) {
         const program = programs[direction];
         attachments.push(attachTc(program, { interface: name }, direction, this.#options.place));
       }
     } catch (cause) {
       // Those of before are replaced already, so nothing is right any more.
-      for (const direction of directions) this.#clear(name, direction);
+      for (const direction of tcDirections) this.#clear(name, direction);
       this.#attached.delete(name);
       // It went away meanwhile.
       if (interfaceName(index) === name) this.#fail(name, cause);

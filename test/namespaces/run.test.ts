@@ -8,6 +8,12 @@ import { text } from 'node:stream/consumers';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { Lab, type LabHost } from '../../lab/lab.ts';
 import { waitFor } from '../../lab/wait-for.ts';
+import {
+  attachedTcProgramId,
+  clearTcPlace,
+  type TcPlace,
+  tcDirections,
+} from '../../src/linux/attach.ts';
 import type { Argv, RunningProcess } from '../../src/linux/command-runner.ts';
 
 const gatehouse = join(import.meta.dirname, '../../bin/gatehouse');
@@ -108,13 +114,11 @@ async function exitCode(running: RunningProcess): Promise<number | null> {
   return (await watched).code;
 }
 
-/** Ids of the programs at tc, both directions. @param handle of those that count, or translate */
-async function attached(wire: string, handle: '0x6761' | '0x6762' = '0x6761'): Promise<string[]> {
-  const program = new RegExp(`handle ${handle} .*\\bid (\\d+)`, 'g');
-  const filters = await Promise.all(
-    ['ingress', 'egress'].map((side) => output(gateway, 'tc', 'filter', 'show', 'dev', wire, side)),
-  );
-  return filters.flatMap((shown) => [...shown.matchAll(program)].map(([, id = '']) => id));
+/** Ids of the programs at tc, both directions. */
+function attached(wire: string, place: TcPlace = 'counting'): number[] {
+  const target = { interface: wire, networkNamespace: gateway.namespacePath };
+  const ids = tcDirections.map((direction) => attachedTcProgramId(target, direction, place));
+  return ids.filter((id) => id !== undefined);
 }
 
 async function ask(path: string): Promise<string> {
@@ -169,8 +173,8 @@ test('it counts on its interfaces, answers, and at the end leaves only its rules
   const inForce = await rules();
   assert.match(inForce, /iifname "w1" tcp dport 22 counter .* accept comment "service ssh"/);
   assert.equal(await end(running, 'SIGTERM'), 0);
-  assert.deepEqual([await attached('w0'), await attached('w1')], [[], []]);
-  for (const wire of wires) assert.equal((await attached(wire, '0x6762')).length, 2);
+  assert.deepEqual([attached('w0'), attached('w1')], [[], []]);
+  for (const wire of wires) assert.equal(attached(wire, 'nat').length, 2);
   assert.equal(existsSync(socketPath), false);
   assert.equal(isClaimed(), false);
   assert.deepEqual(told(running), []);
@@ -186,7 +190,7 @@ test('further signals do not break the taking down off', async () => {
   for (let sent = 0; sent < 100_000; sent++) process.kill(pid, 'SIGINT');
   // Whatever the code is: one may come when all is down and Node ends.
   await exitCode(running);
-  assert.deepEqual([await attached('w0'), await attached('w1')], [[], []]);
+  assert.deepEqual([attached('w0'), attached('w1')], [[], []]);
   assert.equal(existsSync(socketPath), false);
 });
 
@@ -194,33 +198,34 @@ test('an interface that goes is no failure, and is counted again when it is back
   const running = await startReady(wires);
   await output(gateway, 'ip', 'link', 'del', 'w0');
   await output(gateway, 'ip', 'link', 'add', 'w0', 'type', 'veth', 'peer', 'name', 'w0p');
-  await waitFor('the programs', () => attached('w0'), {
+  await waitFor('the programs', () => attached('w0', 'nat'), {
     timeoutMs: TIMEOUT_MS,
     until: (programs) => programs.length === 2,
   });
   assert.equal(await end(running, 'SIGTERM'), 0);
   assert.deepEqual(told(running), []);
-  assert.deepEqual([await attached('w0'), await attached('w1')], [[], []]);
+  assert.deepEqual([attached('w0'), attached('w1')], [[], []]);
   assert.equal(existsSync(socketPath), false);
 });
 
 test('what cannot be detached is told, and all else is taken down', async () => {
-  const running = await startReady(wires);
-  await output(gateway, 'tc', 'qdisc', 'del', 'dev', 'w0', 'clsact');
+  const running = await startReady(['w0']);
+  const target = { interface: 'w0', networkNamespace: gateway.namespacePath };
+  for (const direction of tcDirections) clearTcPlace(target, direction, 'counting');
   assert.equal(await end(running, 'SIGTERM'), 0);
   const { stderr } = running.output();
   assert.match(stderr, /cannot detach count_protocols_tc_egress from w0 at tc egress/);
   assert.match(stderr, /cannot detach count_protocols_tc_ingress from w0 at tc ingress/);
-  assert.deepEqual(await attached('w1'), []);
   assert.equal(existsSync(socketPath), false);
   assert.equal(isClaimed(), false);
 });
 
-test('an interface that gets another name is not counted any more', async () => {
+test('an interface that gets another name has no programs any more', async () => {
   const running = await startReady(['w1']);
+  assert.equal(attached('w1', 'nat').length, 2);
   await output(gateway, 'ip', 'link', 'set', 'w1', 'down');
   await output(gateway, 'ip', 'link', 'set', 'w1', 'name', 'other');
-  const programs = await waitFor('the programs to be gone', () => attached('other'), {
+  const programs = await waitFor('the programs to be gone', () => attached('other', 'nat'), {
     timeoutMs: TIMEOUT_MS,
     until: (found) => found.length === 0,
   });
@@ -242,18 +247,30 @@ test('another network namespace takes an instance of its own', async () => {
 
 test('the place of a killed instance is taken over, programs and socket', async () => {
   const killed = await startReady(['w0']);
-  const programs = await attached('w0');
+  const programs = attached('w0');
   assert.equal(await end(killed, 'SIGKILL'), null);
-  assert.deepEqual(await attached('w0'), programs);
+  assert.deepEqual(attached('w0'), programs);
   assert.equal(existsSync(socketPath), true);
   const next = await startReady(['w0']);
-  const taken = await attached('w0');
+  const taken = attached('w0');
   assert.equal(taken.length, 2);
   assert.ok(taken.every((id) => !programs.includes(id)));
   await ping('w0');
   assert.equal(await pingsCounted('w0'), 1);
   assert.equal(await end(next, 'SIGTERM'), 0);
-  assert.deepEqual(await attached('w0'), []);
+  assert.deepEqual(attached('w0'), []);
+});
+
+test('what the NAT has counted is there behind a killed instance', async () => {
+  const killed = await startReady(wires);
+  await ping('w0');
+  assert.equal(await end(killed, 'SIGKILL'), null);
+  await ping('w0');
+  const next = await startReady(wires);
+  await ping('w0');
+  assert.equal(await pingsCounted('w0'), 3);
+  assert.deepEqual([attached('w0'), attached('w1')], [[], []]);
+  assert.equal(await end(next, 'SIGTERM'), 0);
 });
 
 /** The process of the api role: a child of the core, as an nft is now and then. */
@@ -294,7 +311,7 @@ test('the process that answers has no rights of root, and no way to get any', as
 
 test('survive-122 a role that is killed is back, while the core goes on counting', async () => {
   const running = await startReady(['w0']);
-  const programs = await attached('w0');
+  const programs = attached('w0');
   await ping('w0');
   const killed = rolePid(running);
   process.kill(killed, 'SIGKILL');
@@ -306,7 +323,7 @@ test('survive-122 a role that is killed is back, while the core goes on counting
   );
   assert.equal(counted, 2);
   assert.notEqual(rolePid(running), killed);
-  assert.deepEqual(await attached('w0'), programs);
+  assert.deepEqual(attached('w0'), programs);
   assert.match(running.output().stderr, /role api ended \(SIGKILL\) and is started again/);
   assert.equal(await end(running, 'SIGTERM'), 0);
   assert.equal(existsSync(socketPath), false);
@@ -386,7 +403,7 @@ test('an interface that does not exist yet is counted when it comes, and its rul
   const running = await startReady(wires);
   assert.match(await rules(), /iifname "w1"/);
   await output(gateway, 'ip', 'link', 'add', 'w1', 'type', 'veth', 'peer', 'name', 'w1p');
-  await waitFor('the programs', () => attached('w1'), {
+  await waitFor('the programs', () => attached('w1', 'nat'), {
     timeoutMs: TIMEOUT_MS,
     until: (programs) => programs.length === 2,
   });

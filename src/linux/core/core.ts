@@ -110,11 +110,14 @@ export class Core {
     const first = await this.#firstConfiguration(requireConfigText(configFile), records);
     const keeper = this.#makeKeeper();
     await keeper.protect();
-    const nat = this.#startNat(first.config);
-    const counting = new PacketCounting(interfacesOf(first.config), (text) => {
-      this.#alarms.raise(text);
+    const counting = new PacketCounting({
+      interfaces: interfacesOf(first.config),
+      countedByNat: () => this.#nat?.interfaces ?? new Map(),
+      report: (text) => this.#alarms.raise(text),
     });
     this.#undoing.push(() => counting.stop());
+    const nat = this.#startNat(first.config, counting);
+    counting.count(interfacesOf(first.config));
     const stateFolder = paths.state;
     const changes = this.#makeChanges({ keeper, records, counting, nat, stateFolder });
     const { forwardedTraffic } = nat;
@@ -208,8 +211,10 @@ export class Core {
   }
 
   /** Before any of our rules: nothing is forwarded yet, or by the programs of an earlier run. */
-  #startNat(config: Config): NatDataplane {
+  #startNat(config: Config, counting: PacketCounting): NatDataplane {
     const nat = new NatDataplane({
+      countersOf: counting.programId,
+      onInterfaces: () => counting.lookAtNat(),
       recordFile: join(config.paths.runtime, NAT_RECORD_NAME),
       alarm: (text) => this.#alarms.raise(text),
       log: this.#options.log,

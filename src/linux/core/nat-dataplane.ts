@@ -39,12 +39,16 @@ import type { NatTables } from './session-states.ts';
 export interface NatDataplaneOptions {
   /** See {@link loadNat}. */
   readonly recordFile: string;
+  /** The kernel's number of a program whose maps packets are counted in. */
+  readonly countersOf: number | undefined;
   /** Something that a person should know; one line. */
   readonly alarm: (text: string) => void;
   /** More than one line, for whoever looks for the cause. */
   readonly log: (text: string) => void;
   /** Called when {@link NatDataplane.forwardedTraffic} is another than before. */
   readonly onChange: () => void;
+  /** Called when {@link NatDataplane.interfaces} are others than before. */
+  readonly onInterfaces: () => void;
 }
 
 /** An address that DHCP gives to the WAN is in force within this time and a little. */
@@ -103,6 +107,11 @@ export class NatDataplane {
     return this.#offReason === undefined ? 'sessions' : 'conntrack';
   }
 
+  /** Those that have the programs: names by the kernel's numbers. */
+  get interfaces(): ReadonlyMap<number, string> {
+    return this.#attachments.namesByIndex();
+  }
+
   /** Those that packets meet now; undefined while there is no NAT. */
   get tables(): NatTables | undefined {
     if (this.#inForce === undefined) return undefined;
@@ -136,7 +145,7 @@ export class NatDataplane {
 
   /** Where programs look at what comes in. */
   #hooks(): Map<number, NatHook> {
-    const hooks = [...this.#attachments.namesByIndex()].map(([index, name]) => {
+    const hooks = [...this.interfaces].map(([index, name]) => {
       const isWan = name === this.#plan?.wanInterface;
       return [index, isWan ? NatHook.wanIngress : NatHook.insideIngress] as const;
     });
@@ -274,9 +283,9 @@ export class NatDataplane {
   }
 
   #loadOrKeep(demand: NatDemand, before: LoadedNat | undefined): LoadedNat {
-    const { alarm, recordFile } = this.#options;
+    const { alarm, recordFile, countersOf } = this.#options;
     try {
-      return loadNat(demand, { recordFile, log: alarm });
+      return loadNat(demand, { recordFile, countersOf, log: alarm });
     } catch (cause) {
       if (before === undefined || before.places < demand.placesNeeded) throw cause;
       const reason = cause instanceof Error ? cause.message : String(cause);
@@ -376,6 +385,7 @@ export class NatDataplane {
   #handleInterfaces(): void {
     // What left by one interface may leave by another now.
     this.forgetJudgements();
+    this.#options.onInterfaces();
     const states = this.#attachments.states();
     const failed = states.find(({ state }) => state === 'failed');
     if (failed !== undefined) {

@@ -12,7 +12,7 @@ import { natLayout } from '../../gateway/nat-layout.ts';
 import { type NatSizes, natSizes, placesIn } from '../../gateway/nat-plan.ts';
 import type { NatMemory } from '../../gateway/nat-table-writer.ts';
 import { writeFileDurably } from '../atomic-file.ts';
-import { attachedTcProgramId, clearTcPlace, type TcDirection } from '../attach.ts';
+import { attachedTcProgramId, clearTcPlace, tcDirections } from '../attach.ts';
 import { BpfMap, type MappedArray } from '../bpf-map.ts';
 import {
   type BpfObject,
@@ -47,6 +47,8 @@ const RECORD_LENGTH_MAX = 4_096;
 export interface LoadNatOptions {
   /** Where it is kept which programs are loaded; gone after a boot, or worthless. */
   readonly recordFile: string;
+  /** The kernel's number of a program whose maps packets are counted in. */
+  readonly countersOf: number | undefined;
   /** Told where sessions of before are lost, and why. */
   readonly log: (text: string) => void;
 }
@@ -63,7 +65,8 @@ export interface NatDemand {
 /**
  * @throws LinuxError when the kernel refuses programs or tables
  */
-export function loadNat(demand: NatDemand, { recordFile, log }: LoadNatOptions): LoadedNat {
+export function loadNat(demand: NatDemand, options: LoadNatOptions): LoadedNat {
+  const { recordFile, countersOf, log } = options;
   const ids = attachedNatPrograms();
   const found = ids.length === 0 ? undefined : adoptableSizes(ids, demand);
   if (ids.length > 0 && found === undefined) {
@@ -73,7 +76,8 @@ export function loadNat(demand: NatDemand, { recordFile, log }: LoadNatOptions):
   // Before it is loaded: the file may be replaced meanwhile.
   const digest = objectDigest();
   const same = found === undefined ? undefined : openRecorded(recordFile, { digest, ids });
-  const object = same ?? loadObject(sizes, found === undefined ? [] : ids);
+  const counters = countersOf === undefined ? [] : [countersOf];
+  const object = same ?? loadObject(sizes, [...(found === undefined ? [] : ids), ...counters]);
   try {
     const loaded = loadedNat(object, sizes);
     if (same === undefined) record(object, { digest, recordFile });
@@ -173,17 +177,15 @@ export function forwardedTrafficInKernel(): 'conntrack' | 'sessions' {
 /** Takes the NAT's programs off every interface but these, whoever attached them. */
 export function clearNat(options: { readonly but: readonly string[] }): void {
   for (const name of interfaceNames().filter((one) => !options.but.includes(one))) {
-    for (const direction of directions)
+    for (const direction of tcDirections)
       unlessGone(() => clearTcPlace({ interface: name }, direction, 'nat'));
   }
 }
 
-const directions: readonly TcDirection[] = ['ingress', 'egress'];
-
 /** Their numbers, on the interfaces of this network namespace. */
 export function attachedNatPrograms(): number[] {
   const ids = interfaceNames().flatMap((name) =>
-    directions.map((direction) =>
+    tcDirections.map((direction) =>
       unlessGone(() => attachedTcProgramId({ interface: name }, direction, 'nat')),
     ),
   );
