@@ -179,7 +179,9 @@ _Static_assert(sizeof(struct nat_session) == 64, "nat_session is a cache line");
 struct nat_session_bucket {
 	__u16 tags[16]; /* of the hash, never 0; 0: the slot is free */
 	__u32 lock;
-	__u8 padding[28];
+	__u32 away;   /* sessions whose first bucket this is and that lie in their second */
+	__u16 guests; /* a bit a slot: its session's first bucket is another */
+	__u8 padding[22];
 	struct nat_session slots[16];
 };
 _Static_assert(sizeof(struct nat_session_bucket) == 64 + 16 * 64, "nat_session_bucket: 17 lines");

@@ -132,7 +132,8 @@ static __always_inline struct nat_session *nat_look_up(struct nat_run *run,
 	nat_hash_key(run, key);
 	bucket = nat_bucket_of(settings, run->hash, 0);
 	slot = nat_find_slot(bucket, key->addresses, key->ports, nat_tag(run->hash));
-	if (slot >= SLOTS) {
+	/* A look at the second is a miss of every cache, and mostly in vain. */
+	if (bucket && slot >= SLOTS && bucket->away) {
 		bucket = nat_bucket_of(settings, run->hash, 1);
 		slot = nat_find_slot(bucket, key->addresses, key->ports, nat_tag(run->hash));
 	}
@@ -342,16 +343,59 @@ static __always_inline struct nat_offer nat_offer_of(struct nat_session_bucket *
 	return offer;
 }
 
+/* Of a session that leaves its second bucket: its first one has one less to send there. */
+__noinline int nat_forget_guest(const struct nat_session *session)
+{
+	NAT_REQUIRE(session);
+	NAT_REQUIRE_SETTINGS;
+	const __u64 *words = (const __u64 *)session;
+	__u64 hash = nat_hash(words[0], words[1] & 0xffffffffffULL);
+	struct nat_session_bucket *first = nat_bucket_of(settings, hash, 0);
+
+	NAT_REQUIRE(first);
+	nat_decrement(&first->away);
+	return 0;
+}
+
+/* Empties a slot that is in use; its bucket's lock is held. */
+static __always_inline void nat_vacate(struct nat_session_bucket *bucket, __u32 slot)
+{
+	const __u16 bit = 1 << slot;
+
+	nat_close(&bucket->slots[slot]);
+	if (bucket->guests & bit) {
+		bucket->guests &= ~bit;
+		nat_forget_guest(&bucket->slots[slot]);
+	}
+	bucket->tags[slot] = 0;
+}
+
 static __always_inline void nat_fill_slot(struct nat_session_bucket *bucket, __u32 slot, __u16 tag,
 					  const struct nat_session *session)
 {
 	if (slot >= SLOTS)
 		return;
 	if (bucket->tags[slot])
-		nat_close(&bucket->slots[slot]);
-	bucket->tags[slot] = 0;
+		nat_vacate(bucket, slot);
 	bucket->slots[slot] = *session;
 	bucket->tags[slot] = tag;
+}
+
+/* Into the second bucket; both locks are held. */
+static __always_inline void nat_fill_away(struct nat_session_bucket *first,
+					  struct nat_session_bucket *second, __u32 slot, __u16 tag,
+					  const struct nat_session *session)
+{
+	if (slot >= SLOTS)
+		return;
+	if (second->tags[slot])
+		nat_vacate(second, slot);
+	if (first != second) {
+		/* Before it can be found. */
+		__sync_fetch_and_add(&first->away, 1);
+		second->guests |= 1 << slot;
+	}
+	nat_fill_slot(second, slot, tag, session);
 }
 
 /* Empties the slot of a key, where there is one; its bucket's lock is held. */
@@ -360,14 +404,13 @@ static __always_inline void nat_empty_slot(struct nat_session_bucket *bucket,
 {
 	__u32 slot = nat_find_slot(bucket, key->addresses, key->ports, tag);
 
-	if (slot >= SLOTS)
-		return;
-	nat_close(&bucket->slots[slot]);
-	bucket->tags[slot] = 0;
+	if (slot < SLOTS)
+		nat_vacate(bucket, slot);
 }
 
 /*
- * Puts a session into the table; both locks are held. Whatever the key had before is over.
+ * Puts a session into the table; the first bucket's lock is held, and where that has no room the
+ * second's. Whatever the key had before is over.
  * Returns its bucket's number (0, 1) times SLOTS + slot, or -1 when there is no room.
  */
 static __always_inline int nat_place(struct nat_run *run, const struct nat_session *session,
@@ -385,7 +428,7 @@ static __always_inline int nat_place(struct nat_run *run, const struct nat_sessi
 	one = nat_offer_of(first, run->tick);
 	two = nat_offer_of(second, run->tick);
 	if (two.free < SLOTS && (two.live_count < one.live_count || one.free >= SLOTS)) {
-		nat_fill_slot(second, two.free, tag, session);
+		nat_fill_away(first, second, two.free, tag, session);
 		return SLOTS + two.free;
 	}
 	if (one.free < SLOTS) {
@@ -400,7 +443,7 @@ static __always_inline int nat_place(struct nat_run *run, const struct nat_sessi
 		nat_fill_slot(first, one.unanswered, tag, session);
 		return one.unanswered;
 	}
-	nat_fill_slot(second, two.unanswered, tag, session);
+	nat_fill_away(first, second, two.unanswered, tag, session);
 	return SLOTS + two.unanswered;
 }
 
@@ -421,11 +464,13 @@ __noinline int nat_insert(struct nat_run *run, const struct nat_session *session
 		.ports = ((const __u64 *)session)[1] & NAT_KEY_PORTS_MASK,
 	};
 	struct nat_session *other;
-	int result = 0;
+	int is_second_locked, result = 0;
 
 	if (!first || !second || !nat_try_lock(&first->lock))
 		return -NAT_COUNTER_DROPPED_CONTENDED;
-	if (first != second && !nat_try_lock(&second->lock)) {
+	/* Under its lock nothing of the first goes away, so that the second need not be looked at. */
+	is_second_locked = first != second && (first->away || nat_unused_slot(first) >= SLOTS);
+	if (is_second_locked && !nat_try_lock(&second->lock)) {
 		nat_unlock(&first->lock);
 		return -NAT_COUNTER_DROPPED_CONTENDED;
 	}
@@ -434,13 +479,14 @@ __noinline int nat_insert(struct nat_run *run, const struct nat_session *session
 		__u16 tag = nat_tag(run->hash);
 
 		nat_empty_slot(first, &key, tag);
-		nat_empty_slot(second, &key, tag);
+		if (is_second_locked)
+			nat_empty_slot(second, &key, tag);
 		if (nat_place(run, session, first, second) < 0)
 			result = -NAT_COUNTER_DROPPED_TABLE_FULL;
 	} else {
 		result = 1;
 	}
-	if (first != second)
+	if (is_second_locked)
 		nat_unlock(&second->lock);
 	nat_unlock(&first->lock);
 	return result;

@@ -28,8 +28,7 @@ static long nat_sweep_sessions(__u32 number, void *context)
 	for (__u32 slot = 0; slot < SLOTS; slot++) {
 		if (!bucket->tags[slot] || nat_session_is_live(&bucket->slots[slot], sweep->tick))
 			continue;
-		nat_close(&bucket->slots[slot]);
-		bucket->tags[slot] = 0;
+		nat_vacate(bucket, slot);
 	}
 	nat_unlock(&bucket->lock);
 	return 0;

@@ -656,6 +656,8 @@ export const NatSession: StructLayout<NatSession> = {
 export interface NatSessionBucket {
   readonly tags: readonly number[];
   readonly lock: number;
+  readonly away: number;
+  readonly guests: number;
   readonly slots: readonly NatSession[];
 }
 
@@ -665,21 +667,27 @@ export const NatSessionBucket: StructLayout<NatSessionBucket> = {
   fields: {
     tags: { cName: 'tags', offsetBytes: 0, type: 'u16', count: 16 },
     lock: { cName: 'lock', offsetBytes: 32, type: 'u32' },
+    away: { cName: 'away', offsetBytes: 36, type: 'u32' },
+    guests: { cName: 'guests', offsetBytes: 40, type: 'u16' },
     slots: { cName: 'slots', offsetBytes: 64, type: { struct: 'nat_session' }, count: 16 },
   },
   padding: [
-    { offsetBytes: 36, sizeBytes: 28 },
+    { offsetBytes: 42, sizeBytes: 22 },
   ],
   decode: (view, at) => ({
     tags: array(u16, 16).decode(view, at),
     lock: view.getUint32(at + 32, true),
+    away: view.getUint32(at + 36, true),
+    guests: view.getUint16(at + 40, true),
     slots: array(NatSession, 16).decode(view, at + 64),
   }),
   encode: (value, view, at) => {
     array(u16, 16).encode(value.tags, view, at);
     view.setUint32(at + 32, value.lock, true);
+    view.setUint32(at + 36, value.away, true);
+    view.setUint16(at + 40, value.guests, true);
     array(NatSession, 16).encode(value.slots, view, at + 64);
-    new Uint8Array(view.buffer, view.byteOffset + at + 36, 28).fill(0);
+    new Uint8Array(view.buffer, view.byteOffset + at + 42, 22).fill(0);
   },
 };
 

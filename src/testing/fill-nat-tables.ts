@@ -79,6 +79,7 @@ export function fillSessions(
     const { bucketAt, index } = place;
     table.set(slotBytes, bucketAt + slots.offsetBytes + index * NatSession.sizeBytes);
     view.setUint16(tagAt(bucketAt, index), low & 0xffff || 1, true);
+    if (bucketAt !== first) noteGuest(view, { first, bucketAt, index });
     filledCount++;
   }
   return filledCount;
@@ -135,7 +136,7 @@ export function fillMappings(
   return filledCount;
 }
 
-const { tags, slots } = NatSessionBucket.fields;
+const { tags, away, guests, slots } = NatSessionBucket.fields;
 const { references } = NatMappingBucket.fields;
 const SLOTS = NatLimits.slotsPerBucket;
 /** A bucket with fewer takes new sessions without a look at the other. */
@@ -206,6 +207,17 @@ function placeIn(view: DataView, first: number, second: number) {
   const two = occupationOf(view, second);
   if (two.liveCount < one.liveCount) return { bucketAt: second, index: two.free };
   return one.liveCount < SLOTS ? { bucketAt: first, index: one.free } : undefined;
+}
+
+/** A session in its second bucket. */
+function noteGuest(
+  view: DataView,
+  at: { readonly first: number; readonly bucketAt: number; readonly index: number },
+): void {
+  const awayAt = at.first + away.offsetBytes;
+  view.setUint32(awayAt, view.getUint32(awayAt, true) + 1, true);
+  const guestsAt = at.bucketAt + guests.offsetBytes;
+  view.setUint16(guestsAt, view.getUint16(guestsAt, true) | (1 << at.index), true);
 }
 
 /** The first free slot, and how many are taken. */

@@ -74,6 +74,37 @@ test('the bytes of both ends of a session are counted beyond 4 GiB', () => {
   assert.equal(session?.responder.bytes, 7 * 2 ** 32 + 0xffff_ffff + 28);
 });
 
+test('sessions that their first bucket has no room for are found, counted and forgotten', () => {
+  kernel.start({ settings: natTestSettings, sessionBucketCount: 4 });
+  const send = (port: number) => {
+    const bytes = udp(`10.77.0.2:5000 > 198.51.100.1:${port}`);
+    return kernel.handle({ hook: 'wan-egress', bytes }).counts;
+  };
+  const ports = Array.from({ length: 52 }, (_, index) => 100 + index);
+  for (const port of ports) assert.equal(send(port).sessionsOpened, 1);
+  const { away, guests } = sessionsAway();
+  assert.notEqual(away, 0);
+  assert.equal(guests, away);
+  for (const port of ports) assert.deepEqual(send(port), { translated: 1 });
+  kernel.killSessions();
+  // Some take the places of dead ones before the sweep.
+  for (const port of ports.slice(0, 20)) send(port + 1_000);
+  const between = sessionsAway();
+  assert.equal(between.guests, between.away);
+  kernel.setTick(FIRST_TICK + natTestSettings.times.udp + 2);
+  assert.deepEqual(sessionsAway(), { away: 0, guests: 0 });
+});
+
+/** As the buckets that miss them count them, and as those that have them do. */
+function sessionsAway(): { readonly away: number; readonly guests: number } {
+  const buckets = [...kernel.object.maps.natSessions.entries()].map(([, bucket]) => bucket);
+  const bits = (mask: number) => [...mask.toString(2)].filter((bit) => bit === '1').length;
+  return {
+    away: buckets.reduce((sum, bucket) => sum + bucket.away, 0),
+    guests: buckets.reduce((sum, bucket) => sum + bits(bucket.guests), 0),
+  };
+}
+
 function monotonicTick(): number {
   return Number(process.hrtime.bigint() >> 30n);
 }
