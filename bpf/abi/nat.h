@@ -42,12 +42,14 @@ ABI_EXPORT(enum, nat_filtering);
 struct nat_network {
 	__be32 prefix;
 	__be32 mask;
-	__be32 gateway; /* the gateway's own address in it */
-	__u8 translate; /* 0: routed, with sessions but without translation */
-	__u8 filtering; /* enum nat_filtering */
-	__u8 padding[2];
+	__be32 gateway;	 /* the gateway's own address in it */
+	__u32 interface; /* where its hosts are; 0: the interface is not there */
+	__u8 translate;	 /* 0: routed, with sessions but without translation */
+	__u8 filtering;	 /* enum nat_filtering */
+	__u8 fast_path;	 /* 0: approved packets from and to it are routed, too */
+	__u8 padding;
 };
-_Static_assert(sizeof(struct nat_network) == 16, "nat_network has no holes");
+_Static_assert(sizeof(struct nat_network) == 20, "nat_network has no holes");
 
 struct nat_external {
 	__be32 address;
@@ -77,6 +79,9 @@ struct nat_settings {
 	__u32 mappings_per_host;
 	__u32 outside_sessions_per_mapping; /* opened from outside and not answered */
 	__u32 hold_interface;		    /* where fragments before their first go; 0: nowhere */
+	__u32 wan_interface;		    /* 0: it is not there */
+	__u16 wan_is_public;		    /* private addresses cannot be behind it */
+	__u16 wan_fast_path;		    /* 0: approved packets from and to it are routed, too */
 	__u32 external_count;
 	__u32 network_count;
 	__u16 pool_first; /* ports of the pool from 1,024 on, host order, both included */
@@ -85,7 +90,7 @@ struct nat_settings {
 	struct nat_external externals[16];
 	struct nat_network networks[64]; /* longest prefix first */
 };
-_Static_assert(sizeof(struct nat_settings) == 24 + 18 * 4 + 8 + 16 * 12 + 64 * 16,
+_Static_assert(sizeof(struct nat_settings) == 24 + 20 * 4 + 8 + 16 * 12 + 64 * 20,
 	       "nat_settings has no holes");
 
 enum nat_mapping_flags {
@@ -249,8 +254,9 @@ enum packet_mark {
 	PACKET_MARK_KIND = 0x1c0, /* mask of enum packet_kind */
 	PACKET_MARK_HAIRPIN = 0x200,
 	PACKET_MARK_APPROVED = 0x400,	     /* nft has let the session through, by today's rules */
+	PACKET_MARK_DONE = 0x800,	     /* the fast path has done what egress would */
 	PACKET_MARK_GENERATION = 0x7f800000, /* mask: the lowest byte of the rules' number */
-	PACKET_MARK_OURS = 0x7f8007c0,	     /* mask of all of ours */
+	PACKET_MARK_OURS = 0x7f800fc0,	     /* mask of all of ours */
 };
 ABI_EXPORT(enum, packet_mark);
 
@@ -281,6 +287,7 @@ enum nat_counter {
 	NAT_COUNTER_FRAGMENT_HELD,
 	NAT_COUNTER_REFUSED_FULL,  /* marked FULL */
 	NAT_COUNTER_REFUSED_STRAY, /* marked STRAY */
+	NAT_COUNTER_FAST,	   /* from interface to interface, without routing and nft */
 	/* From here on: dropped. */
 	NAT_COUNTER_DROPPED_MALFORMED,
 	NAT_COUNTER_DROPPED_MARTIAN,

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "gateway/nat-fast.h"
 #include "gateway/nat-fragments.h"
 #include "gateway/nat-icmp.h"
 #include "gateway/nat-open.h"
@@ -33,7 +34,7 @@ static __always_inline int nat_is_over(const struct nat_run *run, const struct n
 }
 
 /* The bit that spares a packet of a session that nft has judged by today's rules. */
-static __always_inline __u32 nat_approval(const struct nat_run *run,
+static __always_inline __u32 nat_approval(const struct __sk_buff *skb, const struct nat_run *run,
 					  const struct nat_session *session)
 {
 	__u32 generation = nat_get_generation();
@@ -42,7 +43,7 @@ static __always_inline __u32 nat_approval(const struct nat_run *run,
 	if (!generation || session->judged != generation ||
 	    !(session->state & NAT_SESSION_STATE_CONFIRMED) || run->packet.tcp_flags & TCP_FLAG_SYN)
 		return 0;
-	return PACKET_MARK_APPROVED;
+	return nat_interface_of(run->packet.source) == skb->ifindex ? PACKET_MARK_APPROVED : 0;
 }
 
 /* Sources that nobody on the internet can have. */
@@ -181,6 +182,7 @@ __noinline int nat_take_to_target(struct __sk_buff *skb, struct nat_run *run,
 	NAT_REQUIRE(run && target);
 	struct nat_session *session;
 	enum packet_kind kind;
+	int way, verdict;
 	__u32 sender;
 
 	session = nat_look_up_inbound(run, target, &sender);
@@ -192,7 +194,15 @@ __noinline int nat_take_to_target(struct __sk_buff *skb, struct nat_run *run,
 		kind = session->flags & NAT_SESSION_FLAGS_PORT_FORWARD ? PACKET_KIND_PORT_FORWARD
 								       : PACKET_KIND_MAPPED;
 	nat_track(run, session, sender, nat_time_class(session));
-	return nat_deliver(skb, run, target, kind | nat_approval(run, session));
+	if (!nat_approval(skb, run, session))
+		return nat_deliver(skb, run, target, kind);
+	/* What is hairpinned gets its other half at egress. */
+	way = run->hook == NAT_HOOK_INSIDE_INGRESS
+		      ? NAT_WAY_SLOW
+		      : nat_find_way(skb, run, target->address, target->port);
+	verdict = nat_deliver(skb, run, target,
+			      kind | (way == NAT_WAY_ASTRAY ? 0 : PACKET_MARK_APPROVED));
+	return way > 0 && verdict == NAT_GO_ON ? nat_leave_by(skb, run, way) : verdict;
 }
 
 /* Fills in who stands behind a port of an external address. Returns 0, or -1: nobody does. */
@@ -302,7 +312,7 @@ __noinline int nat_address_only_in(struct __sk_buff *skb, struct nat_run *run)
 	if (!session)
 		return NAT_GO_ON;
 	nat_track(run, session, sender, nat_time_class(session));
-	return nat_deliver(skb, run, &target, PACKET_KIND_REPLY | nat_approval(run, session));
+	return nat_deliver(skb, run, &target, PACKET_KIND_REPLY | nat_approval(skb, run, session));
 }
 
 static __always_inline int nat_translate_destination(struct __sk_buff *skb, struct nat_run *run,

@@ -81,11 +81,10 @@ static __always_inline void nat_uncount_unanswered(struct nat_session *session, 
 }
 
 /*
- * Puts a new session into the table; nat_take_first has to follow. Returns 0, or the negative
- * reason why there is none. `stale`: what its key named before, if that is over.
+ * Makes a new session in the scratch memory, and counts it; nat_add_session has to follow. Returns
+ * 0, or the negative reason why there can be none.
  */
-__noinline int nat_add_session(struct nat_run *run, const struct nat_opening *opening,
-			       const struct nat_session *stale)
+__noinline int nat_make_session(struct nat_run *run, const struct nat_opening *opening)
 {
 	NAT_REQUIRE(run && opening);
 	__be32 charged = opening->is_to_charged ? opening->to : opening->from;
@@ -94,7 +93,6 @@ __noinline int nat_add_session(struct nat_run *run, const struct nat_opening *op
 	struct nat_host *host;
 	__u32 sender;
 	__u32 quota;
-	int result;
 
 	NAT_REQUIRE(scratch);
 	sender = nat_make_key(&key, opening->protocol, opening->from, opening->from_port,
@@ -115,15 +113,30 @@ __noinline int nat_add_session(struct nat_run *run, const struct nat_opening *op
 	/* Counted before anybody else can see it, and end it. */
 	if (opening->to_external != NAT_UNTRANSLATED)
 		nat_count_unanswered(&scratch->session, !sender);
-	result = nat_insert(run, &scratch->session, stale);
-	if (result != 0) {
-		nat_host_lost_session(charged);
-		if (opening->to_external != NAT_UNTRANSLATED)
-			nat_uncount_unanswered(&scratch->session, !sender);
-		return result < 0 ? result : 0;
-	}
-	nat_count(NAT_COUNTER_SESSIONS_OPENED);
 	return 0;
+}
+
+/*
+ * Puts the session that was just made into the table; nat_take_first has to follow. Returns 0, or
+ * the negative reason why it is not there. `stale`: what its key named before, if that is over.
+ */
+__noinline int nat_add_session(struct nat_run *run, const struct nat_opening *opening,
+			       const struct nat_session *stale)
+{
+	NAT_REQUIRE(run && opening);
+	struct nat_scratch *scratch = nat_get_scratch();
+	int result;
+
+	NAT_REQUIRE(scratch);
+	result = nat_insert(run, &scratch->session, stale);
+	if (result == 0) {
+		nat_count(NAT_COUNTER_SESSIONS_OPENED);
+		return 0;
+	}
+	nat_host_lost_session(opening->is_to_charged ? opening->to : opening->from);
+	if (opening->to_external != NAT_UNTRANSLATED)
+		nat_uncount_unanswered(&scratch->session, !nat_initiator(&scratch->session));
+	return result < 0 ? result : 0;
 }
 
 /* The packet that opened the session that was just added is its first. */
@@ -144,14 +157,16 @@ __noinline int nat_take_first(struct nat_run *run)
 }
 
 /*
- * Opens a session with the packet as its first. Two calls one behind the other, since a chain of
- * calls has 512 bytes of stack.
+ * Opens a session with the packet as its first. Calls one behind the other, since a chain of calls
+ * has 512 bytes of stack.
  */
 static __always_inline int nat_open(struct nat_run *run, const struct nat_opening *opening,
 				    const struct nat_session *stale)
 {
-	int result = nat_add_session(run, opening, stale);
+	int result = nat_make_session(run, opening);
 
+	if (result == 0)
+		result = nat_add_session(run, opening, stale);
 	return result < 0 ? result : nat_take_first(run);
 }
 

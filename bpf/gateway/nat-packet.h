@@ -60,7 +60,7 @@ struct nat_packet {
 	__u8 icmp_type;
 	__u8 icmp_code;
 	__u8 tcp_flags;
-	__u8 padding;
+	__u8 tcp_header_bytes;
 	__u16 transport_offset; /* from the frame's first byte */
 	__u32 bytes;		/* IP header and all behind it */
 	__u32 sequence;
@@ -81,6 +81,9 @@ struct nat_run {
 	__u32 hook; /* enum nat_hook */
 	/* Egress: the generation of the rules by which nft let the packet through, or 0. */
 	__u32 judged;
+	/* Egress: the packet goes another way than its session may be judged for. */
+	__u32 is_astray;
+	__be32 next_hop; /* of the fast path */
 	/* What a first fragment's followers shall have: enum nat_fragment_action and an address. */
 	__u32 action;
 	__be32 address;
@@ -136,19 +139,111 @@ static __always_inline int nat_is_made_here(const struct __sk_buff *skb)
 	return skb->ingress_ifindex == 0;
 }
 
-/*
- * The generation of the rules by which nft let a packet through that is about to leave, or 0: one
- * that came in before the rules changed may have been judged by those of before, and a reply was
- * judged as what it answers, though it may open a session of its own now.
- */
-static __always_inline __u32 nat_judged_by(const struct __sk_buff *skb)
+/* The index of the network that an inside address belongs to, or -1. */
+__noinline int nat_network_of(__be32 address)
 {
+	struct nat_settings *settings = nat_get_settings();
+
+	if (!settings)
+		return -1;
+	for (__u32 index = 0; index < NAT_LIMITS_NETWORKS; index++) {
+		if (index >= settings->network_count)
+			break;
+		if ((address & settings->networks[index].mask) == settings->networks[index].prefix)
+			return index;
+	}
+	return -1;
+}
+
+/* The interface that an address belongs to, 0 when that is not there. */
+static __always_inline __u32 nat_interface_of(__be32 address)
+{
+	const struct nat_settings *settings = nat_get_settings();
+	int network = nat_network_of(address);
+
+	if (!settings)
+		return 0;
+	if (network < 0)
+		return settings->wan_interface;
+	/* So that clang does not spare the mask, which the verifier has to see. */
+	barrier_var(network);
+	return settings->networks[network & (NAT_LIMITS_NETWORKS - 1)].interface;
+}
+
+/* Whether packets from and to an address may go fast. */
+static __always_inline int nat_has_fast_path(__be32 address)
+{
+	const struct nat_settings *settings = nat_get_settings();
+	int network = nat_network_of(address);
+
+	if (!settings)
+		return 0;
+	if (network < 0)
+		return settings->wan_fast_path;
+	barrier_var(network);
+	return settings->networks[network & (NAT_LIMITS_NETWORKS - 1)].fast_path;
+}
+
+/*
+ * The index of an external address, or -1. A function of its own, verified once, so that its loop
+ * does not multiply with its callers' paths.
+ */
+__noinline int nat_external_index(__be32 address)
+{
+	struct nat_settings *settings = nat_get_settings();
+
+	if (!settings)
+		return -1;
+	for (__u32 index = 0; index < NAT_LIMITS_EXTERNALS; index++) {
+		if (index >= settings->external_count)
+			break;
+		if (settings->externals[index].address == address)
+			return index;
+	}
+	return -1;
+}
+
+/* Outside all networks, and nobody can have it. */
+static __always_inline int nat_is_implausible(__be32 address)
+{
+	const struct nat_settings *settings = nat_get_settings();
+	__u32 number = bpf_ntohl(address);
+
+	if (number >> 24 == 0 || number >> 24 == 127 || number >> 24 >= 224)
+		return 1;
+	if (settings && settings->wan_is_public &&
+	    (number >> 24 == 10 || number >> 20 == 0xac1 || number >> 16 == 0xc0a8))
+		return 1;
+	return nat_external_index(address) >= 0;
+}
+
+/* Whether a session may have this address at this interface. */
+static __always_inline int nat_is_at_home(__be32 address, __u32 interface)
+{
+	return interface && nat_interface_of(address) == interface &&
+	       (nat_network_of(address) >= 0 || !nat_is_implausible(address));
+}
+
+/*
+ * What it means that nft let a packet through that is about to leave. One that came in before the
+ * rules changed may have been judged by those of before, and a reply was judged as what it answers,
+ * though it may open a session of its own now.
+ */
+__noinline int nat_note_judgement(struct __sk_buff *skb, struct nat_run *run)
+{
+	NAT_REQUIRE(run);
 	__u32 generation = nat_get_generation();
 
-	if (nat_is_made_here(skb) || (skb->mark & PACKET_MARK_KIND) == PACKET_KIND_REPLY ||
+	if (!generation || nat_is_made_here(skb) ||
+	    (skb->mark & PACKET_MARK_KIND) == PACKET_KIND_REPLY ||
 	    (skb->mark & PACKET_MARK_GENERATION) != GENERATION_MARK(generation))
 		return 0;
-	return generation;
+	if (nat_is_at_home(run->packet.source, skb->ingress_ifindex) &&
+	    nat_is_at_home(run->packet.destination, skb->ifindex))
+		run->judged = generation;
+	else
+		run->is_astray = 1;
+	return 0;
 }
 
 static __always_inline __u32 nat_class_of(__u8 protocol)
@@ -227,6 +322,7 @@ static __always_inline int nat_parse_tcp(struct nat_run *run, const __u8 *header
 	packet->sequence = bpf_ntohl(*(__be32 *)(header + 4));
 	packet->acknowledgement = bpf_ntohl(*(__be32 *)(header + 8));
 	packet->tcp_flags = header[13];
+	packet->tcp_header_bytes = header_bytes;
 	if (header_bytes < 20 || ip_bytes + header_bytes > packet->bytes)
 		return PARSE_RESULT_MALFORMED;
 	packet->sequence_length = !!(header[13] & TCP_FLAG_SYN) + !!(header[13] & TCP_FLAG_FIN);
@@ -341,41 +437,6 @@ __noinline __u64 nat_hash(__u64 first, __u64 second)
 	const struct nat_settings *settings = nat_get_settings();
 
 	return settings ? siphash_16(settings->hash_key, first, second) : 0;
-}
-
-/*
- * The index of an external address, or -1. A function of its own, verified once, so that its loop
- * does not multiply with its callers' paths.
- */
-__noinline int nat_external_index(__be32 address)
-{
-	struct nat_settings *settings = nat_get_settings();
-
-	if (!settings)
-		return -1;
-	for (__u32 index = 0; index < NAT_LIMITS_EXTERNALS; index++) {
-		if (index >= settings->external_count)
-			break;
-		if (settings->externals[index].address == address)
-			return index;
-	}
-	return -1;
-}
-
-/* The index of the network that an inside address belongs to, or -1. */
-__noinline int nat_network_of(__be32 address)
-{
-	struct nat_settings *settings = nat_get_settings();
-
-	if (!settings)
-		return -1;
-	for (__u32 index = 0; index < NAT_LIMITS_NETWORKS; index++) {
-		if (index >= settings->network_count)
-			break;
-		if ((address & settings->networks[index].mask) == settings->networks[index].prefix)
-			return index;
-	}
-	return -1;
 }
 
 /* Marks the index of an external address that is a host's own. */

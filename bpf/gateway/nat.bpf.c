@@ -4,12 +4,14 @@
  *
  *   WAN ingress, inside ingress   nat-inbound.h   destinations change, nft is told the kind
  *   WAN egress, inside egress     nat-outbound.h  mappings and sessions are made, sources change
+ *   approved packets, at ingress  nat-fast.h      both, and straight to the other interface
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
 #include "abi/nat.h"
+#include "gateway/nat-fast.h"
 #include "gateway/nat-inbound.h"
 #include "gateway/nat-outbound.h"
 #include "gateway/nat-sweep.h"
@@ -52,7 +54,7 @@ static __always_inline enum begin nat_begin(struct __sk_buff *skb, struct nat_ru
 		if (hook == NAT_HOOK_INSIDE_INGRESS || hook == NAT_HOOK_WAN_INGRESS)
 			skb->mark |= GENERATION_MARK(nat_get_generation());
 		else
-			run->judged = nat_judged_by(skb);
+			nat_note_judgement(skb, run);
 		return BEGIN_HANDLE;
 	}
 }
@@ -153,7 +155,8 @@ __noinline int nat_tell_kind(struct __sk_buff *skb, struct nat_run *run)
 	struct nat_session *session;
 	struct nat_session_key key;
 	struct nat_quote quote;
-	__u32 sender;
+	__u32 sender, kind;
+	int way;
 
 	if (packet->fragment == FRAGMENT_PART_LATER || bpf_ntohl(packet->destination) >> 28 >= 14)
 		return NAT_GO_ON;
@@ -174,10 +177,14 @@ __noinline int nat_tell_kind(struct __sk_buff *skb, struct nat_run *run)
 		return nat_tell_new(skb, run);
 	if (!nat_is_translated(session, NAT_LOW) && !nat_is_translated(session, NAT_HIGH))
 		nat_track(run, session, sender, nat_time_class(session));
-	nat_set_mark(skb, nat_approval(run, session) |
-				  (nat_initiator(session) == sender ? PACKET_KIND_REQUEST
-								    : PACKET_KIND_REPLY));
-	return NAT_GO_ON;
+	kind = nat_initiator(session) == sender ? PACKET_KIND_REQUEST : PACKET_KIND_REPLY;
+	if (!nat_approval(skb, run, session)) {
+		nat_set_mark(skb, kind);
+		return NAT_GO_ON;
+	}
+	way = nat_find_way(skb, run, packet->destination, packet->destination_port);
+	nat_set_mark(skb, kind | (way == NAT_WAY_ASTRAY ? 0 : PACKET_MARK_APPROVED));
+	return way > 0 ? nat_go_out_fast(skb, run, session, sender, way) : NAT_GO_ON;
 }
 
 SEC("tc")
@@ -240,7 +247,7 @@ int nat_wan_egress(struct __sk_buff *skb)
 	__u32 sender = NAT_LOW;
 
 	count_skb(skb, PACKET_DIRECTION_EGRESS);
-	if (!scratch)
+	if (!scratch || nat_is_done(skb))
 		return NAT_GO_ON;
 	run = &scratch->run;
 	begin = nat_begin(skb, run, NAT_HOOK_WAN_EGRESS);

@@ -66,8 +66,11 @@ static __always_inline void count(void *data, void *data_end, __u32 interface_in
 	}
 }
 
-/* The headers of any packet may lie outside the part that can be read directly. */
-static __always_inline void count_skb(struct __sk_buff *skb, enum packet_direction direction)
+/*
+ * The headers of any packet may lie outside the part that can be read directly. A function of its
+ * own, so that its stack is not that of its callers.
+ */
+__noinline int count_skb(struct __sk_buff *skb, enum packet_direction direction)
 {
 	const __u32 headers_bytes = sizeof(struct ethhdr) +
 				    VLAN_DEPTH_MAX * sizeof(struct vlan_tag) +
@@ -79,4 +82,5 @@ static __always_inline void count_skb(struct __sk_buff *skb, enum packet_directi
 		bpf_skb_pull_data(skb, wanted_bytes);
 	count((void *)(long)skb->data, (void *)(long)skb->data_end, skb->ifindex, skb->len,
 	      direction);
+	return 0;
 }

@@ -41,24 +41,25 @@ export const NatCounter = {
   fragmentHeld: 9,
   refusedFull: 10,
   refusedStray: 11,
-  droppedMalformed: 12,
-  droppedMartian: 13,
-  droppedInsideAddress: 14,
-  droppedFiltered: 15,
-  droppedStray: 16,
-  droppedTableFull: 17,
-  droppedHostSessions: 18,
-  droppedHostMappings: 19,
-  droppedHostsFull: 20,
-  droppedNoPort: 21,
-  droppedContended: 22,
-  droppedIcmpUnknown: 23,
-  droppedIcmpBroken: 24,
-  droppedProtocol: 25,
-  droppedProtocolBusy: 26,
-  droppedFragment: 27,
-  droppedNoSettings: 28,
-  count: 29,
+  fast: 12,
+  droppedMalformed: 13,
+  droppedMartian: 14,
+  droppedInsideAddress: 15,
+  droppedFiltered: 16,
+  droppedStray: 17,
+  droppedTableFull: 18,
+  droppedHostSessions: 19,
+  droppedHostMappings: 20,
+  droppedHostsFull: 21,
+  droppedNoPort: 22,
+  droppedContended: 23,
+  droppedIcmpUnknown: 24,
+  droppedIcmpBroken: 25,
+  droppedProtocol: 26,
+  droppedProtocolBusy: 27,
+  droppedFragment: 28,
+  droppedNoSettings: 29,
+  count: 30,
 } as const;
 export type NatCounter = (typeof NatCounter)[keyof typeof NatCounter];
 
@@ -162,8 +163,9 @@ export const PacketMark = {
   kind: 448,
   hairpin: 512,
   approved: 1024,
+  done: 2048,
   generation: 2139095040,
-  ours: 2139097024,
+  ours: 2139099072,
 } as const;
 export type PacketMark = (typeof PacketMark)[keyof typeof PacketMark];
 
@@ -497,42 +499,50 @@ export const NatMappingBucket: StructLayout<NatMappingBucket> = {
   },
 };
 
-/** `struct nat_network`, 16 bytes */
+/** `struct nat_network`, 20 bytes */
 export interface NatNetwork {
   readonly prefix: number;
   readonly mask: number;
   readonly gateway: number;
+  readonly interface: number;
   readonly translate: number;
   readonly filtering: number;
+  readonly fastPath: number;
 }
 
 export const NatNetwork: StructLayout<NatNetwork> = {
   cName: 'nat_network',
-  sizeBytes: 16,
+  sizeBytes: 20,
   fields: {
     prefix: { cName: 'prefix', offsetBytes: 0, type: 'be32' },
     mask: { cName: 'mask', offsetBytes: 4, type: 'be32' },
     gateway: { cName: 'gateway', offsetBytes: 8, type: 'be32' },
-    translate: { cName: 'translate', offsetBytes: 12, type: 'u8' },
-    filtering: { cName: 'filtering', offsetBytes: 13, type: 'u8' },
+    interface: { cName: 'interface', offsetBytes: 12, type: 'u32' },
+    translate: { cName: 'translate', offsetBytes: 16, type: 'u8' },
+    filtering: { cName: 'filtering', offsetBytes: 17, type: 'u8' },
+    fastPath: { cName: 'fast_path', offsetBytes: 18, type: 'u8' },
   },
   padding: [
-    { offsetBytes: 14, sizeBytes: 2 },
+    { offsetBytes: 19, sizeBytes: 1 },
   ],
   decode: (view, at) => ({
     prefix: view.getUint32(at),
     mask: view.getUint32(at + 4),
     gateway: view.getUint32(at + 8),
-    translate: view.getUint8(at + 12),
-    filtering: view.getUint8(at + 13),
+    interface: view.getUint32(at + 12, true),
+    translate: view.getUint8(at + 16),
+    filtering: view.getUint8(at + 17),
+    fastPath: view.getUint8(at + 18),
   }),
   encode: (value, view, at) => {
     view.setUint32(at, value.prefix);
     view.setUint32(at + 4, value.mask);
     view.setUint32(at + 8, value.gateway);
-    view.setUint8(at + 12, value.translate);
-    view.setUint8(at + 13, value.filtering);
-    new Uint8Array(view.buffer, view.byteOffset + at + 14, 2).fill(0);
+    view.setUint32(at + 12, value.interface, true);
+    view.setUint8(at + 16, value.translate);
+    view.setUint8(at + 17, value.filtering);
+    view.setUint8(at + 18, value.fastPath);
+    new Uint8Array(view.buffer, view.byteOffset + at + 19, 1).fill(0);
   },
 };
 
@@ -691,7 +701,7 @@ export const NatSessionBucket: StructLayout<NatSessionBucket> = {
   },
 };
 
-/** `struct nat_settings`, 1320 bytes */
+/** `struct nat_settings`, 1584 bytes */
 export interface NatSettings {
   readonly hashKey: readonly bigint[];
   readonly fixedNowNs: bigint;
@@ -711,6 +721,9 @@ export interface NatSettings {
   readonly mappingsPerHost: number;
   readonly outsideSessionsPerMapping: number;
   readonly holdInterface: number;
+  readonly wanInterface: number;
+  readonly wanIsPublic: number;
+  readonly wanFastPath: number;
   readonly externalCount: number;
   readonly networkCount: number;
   readonly poolFirst: number;
@@ -722,7 +735,7 @@ export interface NatSettings {
 
 export const NatSettings: StructLayout<NatSettings> = {
   cName: 'nat_settings',
-  sizeBytes: 1320,
+  sizeBytes: 1584,
   fields: {
     hashKey: { cName: 'hash_key', offsetBytes: 0, type: 'u64', count: 2 },
     fixedNowNs: { cName: 'fixed_now_ns', offsetBytes: 16, type: 'u64' },
@@ -742,13 +755,16 @@ export const NatSettings: StructLayout<NatSettings> = {
     mappingsPerHost: { cName: 'mappings_per_host', offsetBytes: 76, type: 'u32' },
     outsideSessionsPerMapping: { cName: 'outside_sessions_per_mapping', offsetBytes: 80, type: 'u32' },
     holdInterface: { cName: 'hold_interface', offsetBytes: 84, type: 'u32' },
-    externalCount: { cName: 'external_count', offsetBytes: 88, type: 'u32' },
-    networkCount: { cName: 'network_count', offsetBytes: 92, type: 'u32' },
-    poolFirst: { cName: 'pool_first', offsetBytes: 96, type: 'u16' },
-    poolLast: { cName: 'pool_last', offsetBytes: 98, type: 'u16' },
-    layout: { cName: 'layout', offsetBytes: 100, type: 'u32' },
-    externals: { cName: 'externals', offsetBytes: 104, type: { struct: 'nat_external' }, count: 16 },
-    networks: { cName: 'networks', offsetBytes: 296, type: { struct: 'nat_network' }, count: 64 },
+    wanInterface: { cName: 'wan_interface', offsetBytes: 88, type: 'u32' },
+    wanIsPublic: { cName: 'wan_is_public', offsetBytes: 92, type: 'u16' },
+    wanFastPath: { cName: 'wan_fast_path', offsetBytes: 94, type: 'u16' },
+    externalCount: { cName: 'external_count', offsetBytes: 96, type: 'u32' },
+    networkCount: { cName: 'network_count', offsetBytes: 100, type: 'u32' },
+    poolFirst: { cName: 'pool_first', offsetBytes: 104, type: 'u16' },
+    poolLast: { cName: 'pool_last', offsetBytes: 106, type: 'u16' },
+    layout: { cName: 'layout', offsetBytes: 108, type: 'u32' },
+    externals: { cName: 'externals', offsetBytes: 112, type: { struct: 'nat_external' }, count: 16 },
+    networks: { cName: 'networks', offsetBytes: 304, type: { struct: 'nat_network' }, count: 64 },
   },
   padding: [],
   decode: (view, at) => ({
@@ -770,13 +786,16 @@ export const NatSettings: StructLayout<NatSettings> = {
     mappingsPerHost: view.getUint32(at + 76, true),
     outsideSessionsPerMapping: view.getUint32(at + 80, true),
     holdInterface: view.getUint32(at + 84, true),
-    externalCount: view.getUint32(at + 88, true),
-    networkCount: view.getUint32(at + 92, true),
-    poolFirst: view.getUint16(at + 96, true),
-    poolLast: view.getUint16(at + 98, true),
-    layout: view.getUint32(at + 100, true),
-    externals: array(NatExternal, 16).decode(view, at + 104),
-    networks: array(NatNetwork, 64).decode(view, at + 296),
+    wanInterface: view.getUint32(at + 88, true),
+    wanIsPublic: view.getUint16(at + 92, true),
+    wanFastPath: view.getUint16(at + 94, true),
+    externalCount: view.getUint32(at + 96, true),
+    networkCount: view.getUint32(at + 100, true),
+    poolFirst: view.getUint16(at + 104, true),
+    poolLast: view.getUint16(at + 106, true),
+    layout: view.getUint32(at + 108, true),
+    externals: array(NatExternal, 16).decode(view, at + 112),
+    networks: array(NatNetwork, 64).decode(view, at + 304),
   }),
   encode: (value, view, at) => {
     array(u64, 2).encode(value.hashKey, view, at);
@@ -797,13 +816,16 @@ export const NatSettings: StructLayout<NatSettings> = {
     view.setUint32(at + 76, value.mappingsPerHost, true);
     view.setUint32(at + 80, value.outsideSessionsPerMapping, true);
     view.setUint32(at + 84, value.holdInterface, true);
-    view.setUint32(at + 88, value.externalCount, true);
-    view.setUint32(at + 92, value.networkCount, true);
-    view.setUint16(at + 96, value.poolFirst, true);
-    view.setUint16(at + 98, value.poolLast, true);
-    view.setUint32(at + 100, value.layout, true);
-    array(NatExternal, 16).encode(value.externals, view, at + 104);
-    array(NatNetwork, 64).encode(value.networks, view, at + 296);
+    view.setUint32(at + 88, value.wanInterface, true);
+    view.setUint16(at + 92, value.wanIsPublic, true);
+    view.setUint16(at + 94, value.wanFastPath, true);
+    view.setUint32(at + 96, value.externalCount, true);
+    view.setUint32(at + 100, value.networkCount, true);
+    view.setUint16(at + 104, value.poolFirst, true);
+    view.setUint16(at + 106, value.poolLast, true);
+    view.setUint32(at + 108, value.layout, true);
+    array(NatExternal, 16).encode(value.externals, view, at + 112);
+    array(NatNetwork, 64).encode(value.networks, view, at + 304);
   },
 };
 

@@ -12,7 +12,7 @@ export const natObject = {
       kind: 'per-cpu',
       name: 'nat_counters',
       type: 'percpu-array',
-      maxEntries: 29,
+      maxEntries: 30,
       flags: 0,
       key: u32,
       value: u64,
@@ -74,7 +74,7 @@ export const natObject = {
       maxEntries: 1,
       flags: 0,
       key: bytes(4),
-      value: bytes(152),
+      value: bytes(160),
     },
     natSessions: {
       kind: 'key-value',

@@ -102,7 +102,11 @@ function rowsOnNat({ state, reason, ...nat }: NatStatus): Row[] {
     }),
     ...(counts.length === 0 ? [] : [counts.join(', ')]),
   ];
-  return texts.map((text): Row => ['nat', text]);
+  const fast = nat.fastPath ?? [];
+  return [
+    ...texts.map((text): Row => ['nat', text]),
+    ...fast.map(({ name, at, reason }): Row => ['fast path', `${name}: ${at}, ${reason}`]),
+  ];
 }
 
 /** `droppedHostSessions` as `dropped host sessions`. */

@@ -93,7 +93,7 @@ test('who may come in from the WAN may come from inside by the external address,
   }
 });
 
-test('what is approved is asked about no more, but for sources that cannot be', () => {
+test('what is approved is asked about no more', () => {
   const blocked = withRules({ name: 'block_all', action: 'drop' });
   for (const packetKind of ['request', 'reply', 'mapped', 'portForward'] as const) {
     const knowledge = { packetKind, isApproved: true } as const;
@@ -106,7 +106,10 @@ test('what is approved is asked about no more, but for sources that cannot be', 
       ['prerouting', 'forward'],
     );
   }
-  const borrowed = forwarded('guests', 'wan', { isApproved: true });
+});
+
+test('a network has only its own sources', () => {
+  const borrowed = forwarded('guests', 'wan', {});
   const spoofed = { ...borrowed, source: forwarded('lan', 'wan', {}).source };
   assert.equal(judgePacket(open, spoofed).action, 'drop');
 });

@@ -5,16 +5,13 @@ import { inNftOrder } from './expand-rule.ts';
 import type { FirewallModel, FirewallWan } from './firewall-model.ts';
 import { familyOf, parseAllAddresses } from './nft-addresses.ts';
 import { isApproved } from './packet-mark.ts';
-import { isOnlyIpv6, type RulesetRule } from './ruleset.ts';
+import type { RulesetRule } from './ruleset.ts';
 
 /** @param model without faults */
 export function preroutingRules(model: FirewallModel): RulesetRule[] {
   const onWan = model.wan === undefined ? [] : wanMartianRules(model, model.wan);
   if (model.forwardedTraffic === 'conntrack') return onWan;
-  // Nothing of IPv6 is approved, so the less stands before what is, the better.
-  const ipv4 = onWan.filter(({ matches }) => !isOnlyIpv6(matches));
-  const ipv6 = onWan.filter(({ matches }) => isOnlyIpv6(matches));
-  return [...ipv4, ...insideMartianRules(model), approved, ...ipv6, untracked];
+  return [approved, ...onWan, ...insideMartianRules(model), untracked];
 }
 
 /** Sources that no packet from another host can have (RFC 6890, RFC 4291 §2.7 and §2.5.5.2). */
@@ -69,7 +66,11 @@ function insideMartianRules({ networks }: FirewallModel): RulesetRule[] {
   });
 }
 
-/** Nearly all packets are of sessions that were let through before. */
+/**
+ * Nearly all packets are of sessions that were let through before. Their sources need no look: a
+ * session is approved only where its ends belong, and never with an end that cannot be
+ * (docs/nat.md, "Approval").
+ */
 const approved = builtIn({
   name: 'approved',
   matches: [isApproved],

@@ -224,14 +224,25 @@ const cases: readonly Case[] = [
   ],
   [
     'other-firewalls',
-    { otherFirewalls: { value: [{ table: 'ip filter', owner: 'ufw' }, { table: 'inet mine' }] } },
+    {
+      otherFirewalls: {
+        value: [
+          { table: 'ip filter', owner: 'ufw', seesForwarded: false },
+          { table: 'inet mine', seesForwarded: true },
+        ],
+      },
+    },
     'limited',
     /their rules hold too.*: ip filter \(ufw\), inet mine$/,
     /^ufw disable$/,
   ],
   [
     'other-firewalls',
-    { otherFirewalls: { value: Array.from({ length: 20 }, (_, n) => ({ table: `ip t${n}` })) } },
+    {
+      otherFirewalls: {
+        value: Array.from({ length: 20 }, (_, n) => ({ table: `ip t${n}`, seesForwarded: true })),
+      },
+    },
     'limited',
     /ip t7, 12 more$/,
     /nft list ruleset/,

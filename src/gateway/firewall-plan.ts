@@ -110,7 +110,7 @@ const notUnique = [...privateSources, '100.64.0.0/10', '169.254.0.0/16', '192.0.
  * with DHCP, since only the lease will tell, and the provider's DHCP server may have such an
  * address.
  */
-function isWanPublic(wan: ConfiguredWan): boolean {
+export function isWanPublic(wan: ConfiguredWan): boolean {
   const own = parseInterfaceAddress(wan.address)?.address;
   const router = wan.gateway === undefined ? undefined : parseIpAddress(wan.gateway);
   if (own === undefined) return false;

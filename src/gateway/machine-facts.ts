@@ -83,6 +83,8 @@ export interface OtherFirewall {
   readonly owner?: string;
   /** `ip filter`, or a table of the older iptables. */
   readonly table: string;
+  /** It may look at packets that are forwarded, and not only at those of the machine itself. */
+  readonly seesForwarded: boolean;
 }
 
 export interface FolderFacts {

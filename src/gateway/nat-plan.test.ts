@@ -39,6 +39,8 @@ test('the example of the reference has this plan', () => {
   const shared = { filtering: NatFiltering.endpointIndependent };
   assert.deepEqual(plan, {
     wanInterface: 'wan0',
+    isWanPublic: true,
+    hasWanFastPath: true,
     insideInterfaces: ['lan0', 'lan1'],
     externals: [
       { address: ip('198.51.100.1'), isMain: true, ...shared },
@@ -51,9 +53,12 @@ test('the example of the reference has this plan', () => {
       },
     ],
     networks: [
-      { name: 'lan', prefix: ip('10.77.0.0'), gateway: ip('10.77.0.1') },
-      { name: 'guests', prefix: ip('10.78.0.0'), gateway: ip('10.78.0.1') },
-    ].map((network) => ({ ...network, mask: ip('255.255.255.0'), translates: true, ...shared })),
+      { name: 'lan', interface: 'lan0', prefix: ip('10.77.0.0'), gateway: ip('10.77.0.1') },
+      { name: 'guests', interface: 'lan1', prefix: ip('10.78.0.0'), gateway: ip('10.78.0.1') },
+    ].map((network) => {
+      const mask = ip('255.255.255.0');
+      return { ...network, mask, hasFastPath: true, translates: true, ...shared };
+    }),
     overlapping: [],
     forwards: [
       {

@@ -14,10 +14,14 @@ import {
   prefixHasAddress,
   requireInterfaceAddress,
 } from '../net/prefix.ts';
-import { interfaceOfNetwork } from './firewall-plan.ts';
+import { fastPathOf } from './fast-path.ts';
+import { interfaceOfNetwork, isWanPublic } from './firewall-plan.ts';
 
 export interface NatPlan {
   readonly wanInterface?: string;
+  /** Private addresses cannot be behind it. */
+  readonly isWanPublic: boolean;
+  readonly hasWanFastPath: boolean;
   readonly insideInterfaces: readonly string[];
   /** The WAN's own first, where it is known. */
   readonly externals: readonly PlannedExternal[];
@@ -41,6 +45,8 @@ export interface PlannedExternal {
 
 export interface PlannedNetwork {
   readonly name: string;
+  readonly interface: string;
+  readonly hasFastPath: boolean;
   readonly prefix: Ipv4Address;
   readonly mask: Ipv4Address;
   /** The gateway's own address in it. */
@@ -93,9 +99,13 @@ export function planNat(
   });
   return {
     ...(wan === undefined ? {} : { wanInterface: wan.interface }),
+    isWanPublic: wan !== undefined && isWanPublic(wan),
+    hasWanFastPath: wan !== undefined && fastPathOf(config, wan.interface).at !== 'off',
     insideInterfaces: networks.map(([name, network]) => interfaceOfNetwork(name, network)),
     externals: wan === undefined ? [] : externalsOf(nat, wanAddress?.address),
-    networks: networks.filter((one) => !overlapping.includes(one)).map(networkOf),
+    networks: networks
+      .filter((one) => !overlapping.includes(one))
+      .map((one) => networkOf(config, one)),
     overlapping: overlapping.map(([name]) => name),
     forwards: config.portForwards.map(forwardOf),
     pool: requirePortRange(nat.portRange),
@@ -142,13 +152,17 @@ const filterings = {
   'address-and-port-dependent': NatFiltering.addressAndPortDependent,
 } as const;
 
-function networkOf([name, { address, nat }]: [
-  name: string,
-  network: Config['networks'][string],
-]): PlannedNetwork {
+function networkOf(
+  config: Config,
+  [name, network]: [name: string, network: Config['networks'][string]],
+): PlannedNetwork {
+  const { address, nat } = network;
   const { address: own, prefix } = requireInterfaceAddress(address);
+  const interfaceName = interfaceOfNetwork(name, network);
   return {
     name,
+    interface: interfaceName,
+    hasFastPath: fastPathOf(config, interfaceName).at !== 'off',
     prefix: ipv4Address(Number(prefix.bits)),
     mask: ipv4Address(prefix.length === 0 ? 0 : -1 << (32 - prefix.length)),
     gateway: ipv4Of(own),

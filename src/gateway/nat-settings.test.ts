@@ -6,7 +6,7 @@ import { parseConfig } from '../config/parse-config.ts';
 import { requireIpv4Address } from '../net/ipv4-address.ts';
 import { requireInterfaceAddress } from '../net/prefix.ts';
 import { type NatPlan, planNat } from './nat-plan.ts';
-import { type NextSettings, nextSettings, withoutGone } from './nat-settings.ts';
+import { type NextSettings, nextSettings, withInterfaces, withoutGone } from './nat-settings.ts';
 
 const ip = requireIpv4Address;
 const NOBODY = 0xffff_ffff;
@@ -46,7 +46,12 @@ function planOf({ externals, oneToOne = [], networks }: Wish): NatPlan {
 
 function settle(wish: Wish, previous?: NatSettings, places = 4): NextSettings {
   const frame = { hashKey: [1n, 2n], sessionBucketCount: 128, mappingBucketCount: 65_536 };
-  return nextSettings(planOf(wish), { ...frame, places, pickupUntilTick: 99, previous });
+  const interfaceIndexes = new Map([
+    ['lan1', 7],
+    ['wan0', 8],
+  ]);
+  const rest = { places, interfaceIndexes, pickupUntilTick: 99, previous };
+  return nextSettings(planOf(wish), { ...frame, ...rest });
 }
 
 /** `address` and, for one-to-one, `=host`; `-` for what is vacant. */
@@ -83,6 +88,37 @@ test('new tables get everything in the order of the config', () => {
       poolFirst: 1_024,
       poolLast: 61_439,
     },
+  );
+});
+
+test('interfaces have their numbers while they are there', () => {
+  const wish = { externals: ['203.0.113.1'], networks: ['1', '2r'] };
+  const { settings } = settle(wish);
+  const numbers = (of: NatSettings) => [
+    of.wanInterface,
+    ...of.networks.map((one) => one.interface),
+  ];
+  assert.deepEqual(numbers(settings).slice(0, 4), [8, 7, 0, 0]);
+  const later = withInterfaces(settings, planOf(wish), new Map([['lan2', 9]]));
+  assert.deepEqual(numbers(later).slice(0, 4), [0, 0, 9, 0]);
+});
+
+test('the fast path is where the config does not switch it off', () => {
+  const text = `{ version: 1, wan: { interface: wan0, address: 203.0.113.1/24, gateway: 203.0.113.9 },
+    networks: {
+    a: { interfaces: [a0], address: 10.77.1.1/24 }, b: { interfaces: [b0], address: 10.77.2.1/24 } },
+    dataplane: { fastPath: off, interfaces: { wan0: { fastPath: auto }, b0: { fastPath: xdp } } } }`;
+  const { config, problems } = parseConfig(text, { fileName: 'x' });
+  assert.ok(config, JSON.stringify(problems));
+  const plan = planNat(config, {});
+  assert.equal(plan.hasWanFastPath, true);
+  assert.equal(plan.isWanPublic, true);
+  assert.deepEqual(
+    plan.networks.map(({ name, hasFastPath }) => [name, hasFastPath]),
+    [
+      ['a', false],
+      ['b', true],
+    ],
   );
 });
 

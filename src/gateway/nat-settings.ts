@@ -22,6 +22,8 @@ export interface SettingsFrame {
   readonly pickupUntilTick: number;
   /** The interface where fragments go that came before their first. Default: nowhere. */
   readonly holdInterface?: number;
+  /** Numbers of the interfaces that have the programs, by name. */
+  readonly interfaceIndexes: ReadonlyMap<string, number>;
   /** What is in force; absent for new tables. */
   readonly previous?: NatSettings | undefined;
 }
@@ -47,6 +49,8 @@ const vacantNetwork: NatNetwork = {
   prefix: 1,
   mask: 0xffff_ffff,
   gateway: 0,
+  interface: 0,
+  fastPath: 0,
   translate: 0,
   filtering: NatFiltering.endpointIndependent,
 };
@@ -57,7 +61,7 @@ const vacantExternal: NatExternal = {
   filtering: NatFiltering.addressAndPortDependent,
 };
 const noExternal: NatExternal = { address: 0, oneToOne: 0, filtering: 0 };
-const noNetwork: NatNetwork = { prefix: 0, mask: 0, gateway: 0, translate: 0, filtering: 0 };
+const noNetwork: NatNetwork = { ...vacantNetwork, prefix: 0, mask: 0, filtering: 0 };
 
 export function nextSettings(plan: NatPlan, frame: SettingsFrame): NextSettings {
   const { previous, places, pickupUntilTick, ...rest } = frame;
@@ -84,6 +88,9 @@ export function nextSettings(plan: NatPlan, frame: SettingsFrame): NextSettings 
     outsideSessionsPerMapping: limits.unansweredPerMapping,
     // Whoever held fragments before is not there any more, and its number may be another's.
     holdInterface: rest.holdInterface ?? 0,
+    wanInterface: 0,
+    wanIsPublic: plan.isWanPublic ? 1 : 0,
+    wanFastPath: plan.hasWanFastPath ? 1 : 0,
     externalCount: externals.placed.length,
     networkCount: networks.placed.length,
     poolFirst: pool.first,
@@ -94,13 +101,34 @@ export function nextSettings(plan: NatPlan, frame: SettingsFrame): NextSettings 
   };
   const mainPlace = mainPlaceOf(plan, settings);
   return {
-    settings,
+    settings: withInterfaces(settings, plan, frame.interfaceIndexes),
     ...(mainPlace === undefined ? {} : { mainPlace }),
     gonePlaces: externals.gone.map(({ place }) => place),
     goneAddresses: externals.gone.map(({ address }) => address),
     areNetworksOthers: networks.areOthers,
     left: externals.left,
   };
+}
+
+/** The same with nothing that goes fast. */
+export function withoutFastPath(settings: NatSettings): NatSettings {
+  const networks = settings.networks.map((row) => ({ ...row, fastPath: 0 }));
+  return { ...settings, networks, wanFastPath: 0 };
+}
+
+/** The same with the interfaces that are there now: sessions are judged between these alone. */
+export function withInterfaces(
+  settings: NatSettings,
+  plan: NatPlan,
+  indexes: ReadonlyMap<string, number>,
+): NatSettings {
+  const networks = settings.networks.map((row): NatNetwork => {
+    const planned = plan.networks.find(
+      ({ prefix, mask }) => row.prefix === prefix && row.mask === mask,
+    );
+    return { ...row, interface: indexes.get(planned?.interface ?? '') ?? 0 };
+  });
+  return { ...settings, networks, wanInterface: indexes.get(plan.wanInterface ?? '') ?? 0 };
 }
 
 /** The same without the addresses that are being given up, once their sessions have ended. */
@@ -179,9 +207,12 @@ function placeNetworks(
   previous: NatSettings | undefined,
 ): { placed: NatNetwork[]; areOthers: boolean } {
   const before = previous?.networks.slice(0, previous.networkCount) ?? [];
-  const rows = wanted.map(({ prefix, mask, gateway, translates, filtering }): NatNetwork => {
-    return { prefix, mask, gateway, translate: translates ? 1 : 0, filtering };
-  });
+  const rows = wanted.map(({ translates, hasFastPath, prefix, mask, gateway, filtering }) => ({
+    ...{ prefix, mask, gateway, filtering },
+    interface: 0,
+    translate: translates ? 1 : 0,
+    fastPath: hasFastPath ? 1 : 0,
+  }));
   const isSame = (one: NatNetwork, other: NatNetwork) =>
     one.prefix === other.prefix && one.mask === other.mask && one.translate === other.translate;
   const placed = new Map<number, NatNetwork>();

@@ -28,7 +28,7 @@ test('the example of the reference asks for all of this', () => {
     'firewall.devices: schedules of console are not followed yet.',
     'firewall.devices: addresses of console are not given by DHCP yet.',
     'firewall.schedules: homework not followed yet.',
-    'dataplane.interfaces: wan0 without a fast path yet.',
+
     'gatekeeper: nothing is protected yet.',
     'grantor: no requests are decided yet.',
   ]);
@@ -72,7 +72,7 @@ test('what is asked for in other ways is named, too', () => {
       'api.trustedProxies: what a proxy says about its client is not believed yet.',
       'firewall.features: f with a schedule stay off, since none is followed yet.',
       'firewall.devices: tv not blocked yet; block by a rule with the address.',
-      'dataplane.fastPath: there is no fast path at xdp yet.',
+      'dataplane.fastPath: there is no fast path at XDP yet; it is at tc.',
     ],
   );
 });

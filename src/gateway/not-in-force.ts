@@ -101,14 +101,13 @@ function findInFirewall({ firewall }: Config): string[] {
 }
 
 function findInDataplane({ dataplane }: Config): string[] {
-  const asksFor = (word: string) => word === 'xdp' || word === 'tc';
   const interfaces = Object.entries(dataplane.interfaces);
   return [
-    ...(asksFor(dataplane.fastPath)
-      ? [`dataplane.fastPath: there is no fast path at ${dataplane.fastPath} yet.`]
+    ...(dataplane.fastPath === 'xdp'
+      ? ['dataplane.fastPath: there is no fast path at XDP yet; it is at tc.']
       : []),
-    ...about(names(interfaces.filter(([, one]) => asksFor(one.fastPath))), (which) => {
-      return `dataplane.interfaces: ${which} without a fast path yet.`;
+    ...about(names(interfaces.filter(([, one]) => one.fastPath === 'xdp')), (which) => {
+      return `dataplane.interfaces: the fast path of ${which} is at tc, not yet at XDP.`;
     }),
   ];
 }

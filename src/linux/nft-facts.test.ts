@@ -23,11 +23,11 @@ test("tables of others that see packets are named with their owner's name", () =
     chain('ip', 'gatehouse', 'input', 'input'),
   );
   assert.deepEqual(otherFirewallsOf(text), [
-    { owner: 'firewalld', table: 'inet firewalld' },
-    { table: 'inet mine' },
-    { table: 'ip gatehouse' },
-    { owner: 'docker', table: 'ip nat' },
-    { owner: 'ufw', table: 'ip6 filter' },
+    { owner: 'firewalld', table: 'inet firewalld', seesForwarded: false },
+    { table: 'inet mine', seesForwarded: true },
+    { table: 'ip gatehouse', seesForwarded: false },
+    { owner: 'docker', table: 'ip nat', seesForwarded: true },
+    { owner: 'ufw', table: 'ip6 filter', seesForwarded: false },
   ]);
 });
 

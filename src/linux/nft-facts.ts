@@ -63,11 +63,16 @@ const trials: readonly (readonly [NftFeature, RulesetRule])[] = [
 /** Tables of others with chains that packets meet, in this network namespace. */
 export async function findOtherFirewalls(): Promise<OtherFirewall[]> {
   const listing = await run(['nft', '-j', 'list', 'chains']);
-  const legacy = await Promise.all([
+  return [...otherFirewallsOf(listing), ...(await findLegacyFirewalls())];
+}
+
+/** Tables of the older iptables, which do not show in nft's listings. */
+export async function findLegacyFirewalls(): Promise<OtherFirewall[]> {
+  const tables = await Promise.all([
     legacyTables('/proc/net/ip_tables_names', 'iptables'),
     legacyTables('/proc/net/ip6_tables_names', 'ip6tables'),
   ]);
-  return [...otherFirewallsOf(listing), ...legacy.flat()];
+  return tables.flat();
 }
 
 /** @param listing of `nft -j list chains` @throws Error when it is no such listing */
@@ -85,10 +90,14 @@ export function otherFirewallsOf(listing: string): OtherFirewall[] {
     .map(([table, chains]) => {
       const names = [...chains.map(({ name }) => name), table.split(' ')[1] ?? ''];
       const owner = owners.find(([form]) => names.some((name) => form.test(name)))?.[1];
-      return owner === undefined ? { table } : { owner, table };
+      const seesForwarded = chains.some(({ hook }) => hook !== undefined && !ownHooks.has(hook));
+      return { ...(owner === undefined ? {} : { owner }), table, seesForwarded };
     })
     .sort((a, b) => (a.table < b.table ? -1 : 1));
 }
+
+/** Where only packets to and from the machine itself pass. */
+const ownHooks: ReadonlySet<string> = new Set(['input', 'output']);
 
 interface ListedChain {
   readonly family: string;
@@ -108,11 +117,10 @@ const owners: readonly (readonly [RegExp, string])[] = [
   [/^(KUBE|CNI|cali)-/, 'kubernetes'],
 ];
 
-/** The older iptables does not show in nft's listings. */
 async function legacyTables(path: string, owner: string): Promise<OtherFirewall[]> {
   try {
     const names = (await readFile(path, 'utf8')).split('\n').filter((name) => name !== '');
-    return names.map((name) => ({ owner, table: `${name} (legacy)` }));
+    return names.map((name) => ({ owner, table: `${name} (legacy)`, seesForwarded: true }));
   } catch {
     // The kernel has none, or shows it to root only.
     return [];

@@ -201,6 +201,12 @@ const NatStatus = Type.Object(
       { maxItems: 256 },
     ),
     externalAddresses: Type.Array(Type.String({ maxLength: 15 }), { maxItems: 16 }),
+    /** Where packets of judged sessions take the short way, and why there. */
+    fastPath: Type.Optional(
+      Type.Array(Type.Object({ name: Name, at: Type.Enum(['tc', 'off']), reason: Note }, strict), {
+        maxItems: 256,
+      }),
+    ),
     /** Left out, since the WAN has the same addresses. */
     overlappingNetworks: Type.Array(Name, { maxItems: 64 }),
     /** Nearly: packets go on while it is counted. */

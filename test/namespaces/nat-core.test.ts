@@ -46,18 +46,20 @@ interface NatConfig {
   readonly forwards?: readonly string[];
   readonly lan?: string;
   readonly rules?: readonly string[];
+  readonly fastPath?: 'auto' | 'off';
 }
 
 const dhcp = '{ interface: wan0, address: dhcp }';
 const forwardToLaptop = (port: number, to = 80) =>
   `{ protocol: tcp, port: ${port}, to: '${addresses.laptop}:${to}' }`;
 
-function configText({ wan, nat, forwards = [], lan, rules = [] }: NatConfig): string {
+function configText({ wan, nat, forwards = [], lan, rules = [], fastPath }: NatConfig): string {
   const networks = `{ lan: { interfaces: [lan0], address: ${lan ?? '10.77.0.1/24'} } }`;
   const text = place
     .config({ networks, rules })
     .replace(/^nat:.*$/m, `nat: { ${nat ?? 'sessions: 1024'} }`)
-    .replace(/^api:/m, `portForwards: [${forwards.join(', ')}]\napi:`);
+    .replace(/^api:/m, `portForwards: [${forwards.join(', ')}]\napi:`)
+    .concat(fastPath === undefined ? '' : `dataplane: { fastPath: ${fastPath} }\n`);
   return wan === undefined ? text : text.replace(/^wan:.*$/m, `wan: ${wan}`);
 }
 
@@ -280,25 +282,55 @@ test('port forwards come, move and go while connections by other ones stay', asy
   await assert.rejects(TcpSocket.connected(place.internet, gone));
 });
 
-test('survive-112 what a change of the rules forbids stops with it, and everything else goes on', async () => {
+for (const fastPath of ['auto', 'off'] as const) {
+  test(`survive-112 what a change of the rules forbids stops with it, with fast path ${fastPath}`, async () => {
+    writeConfig({ fastPath });
+    await place.run();
+    await place.awaitHealth();
+    using connection = await connectOut();
+    await assertAlive(connection);
+    await assertAlive(connection);
+    const { nat } = await place.status();
+    const isFast = nat.counters.some(({ name }) => name === 'fast');
+    assert.equal(isFast, fastPath === 'auto');
+    const isAskedOnce = isFast || (await packetsMetBy('approved')) > 0;
+    assert.ok(isAskedOnce, 'nft is asked about a session once');
+    const rule = '{ name: quiet, action: drop, from: lan, to: wan, protocol: tcp, ports: [9000] }';
+    await place.install(configText({ fastPath, rules: [rule] }));
+    const { inside, outside } = connection;
+    const heard = [inside.received().length, outside.received().length];
+    inside.write('x');
+    outside.write('y');
+    // By the same way: whatever went before it has arrived, too.
+    await seenFrom();
+    assert.deepEqual([inside.received().length, outside.received().length], heard);
+    await place.install(configText({ fastPath }));
+    await outside.waitForBytes((heard[1] ?? 0) + 1, TIMEOUT_MS);
+    await inside.waitForBytes((heard[0] ?? 0) + 1, TIMEOUT_MS);
+  });
+}
+
+test('the fast path is off as long as the rules of others may judge forwarded packets', async () => {
   await place.run();
   await place.awaitHealth();
+  const fastPaths = async () => (await place.status()).nat.fastPath ?? [];
+  const places = async () => (await fastPaths()).map(({ at }) => at);
+  assert.deepEqual(await places(), ['tc', 'tc']);
+  const gateway = place.gateway;
+  await output(gateway, 'nft', 'add', 'table', 'ip', 'other');
+  const hook = '{ type filter hook forward priority 0; }';
+  await output(gateway, 'nft', 'add', 'chain', 'ip', 'other', 'judge', hook);
+  const options = { timeoutMs: TIMEOUT_MS };
+  const isOff = (all: string[]) => all.every((at) => at === 'off');
+  await waitFor('no fast path', places, { ...options, until: isOff });
+  for (const { reason } of await fastPaths()) assert.match(reason, /table ip other may judge/);
   using connection = await connectOut();
-  await assertAlive(connection);
-  await assertAlive(connection);
-  assert.ok((await packetsMetBy('approved')) > 0, 'nft is asked about a session once');
-  const rule = '{ name: quiet, action: drop, from: lan, to: wan, protocol: tcp, ports: [9000] }';
-  await place.install(configText({ rules: [rule] }));
-  const { inside, outside } = connection;
-  const heard = [inside.received().length, outside.received().length];
-  inside.write('x');
-  outside.write('y');
-  // By the same way: whatever went before it has arrived, too.
-  await seenFrom();
-  assert.deepEqual([inside.received().length, outside.received().length], heard);
-  await place.install(configText({}));
-  await outside.waitForBytes((heard[1] ?? 0) + 1, TIMEOUT_MS);
-  await inside.waitForBytes((heard[0] ?? 0) + 1, TIMEOUT_MS);
+  await output(gateway, 'nft', 'add', 'rule', 'ip', 'other', 'judge', 'counter', 'drop');
+  const heard = connection.outside.received().length;
+  connection.inside.write('x');
+  await output(gateway, 'nft', 'delete', 'table', 'ip', 'other');
+  await connection.outside.waitForBytes(heard + 1, TIMEOUT_MS);
+  await waitFor('the fast path', places, { ...options, until: (all) => !isOff(all) });
 });
 
 test('tables of another size are new ones; TCP is taken up, and it is told', async () => {

@@ -130,6 +130,7 @@ export class Core {
     this.#parts = { paths, store, records, keeper, counting, nat, changes, roles };
     // An interface may have refused its programs meanwhile.
     if (nat.forwardedTraffic !== forwardedTraffic) await changes.compileAgain();
+    await nat.settled();
     const path = join(paths.runtime, CONTROL_SOCKET_NAME);
     const control = await startControlServer(path, (request) => this.#answer(request));
     this.#undoing.push(() => control.close());

@@ -9,6 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { NatCounter, NatHook, type NatSettings } from '../../abi/layouts.generated.ts';
 import type { Config } from '../../config/schema.ts';
+import { fastPathOf } from '../../gateway/fast-path.ts';
 import {
   chooseWanAddress,
   externalCount,
@@ -19,7 +20,13 @@ import {
   tickAt,
   ticksOfMilliseconds,
 } from '../../gateway/nat-plan.ts';
-import { type NextSettings, nextSettings, withoutGone } from '../../gateway/nat-settings.ts';
+import {
+  type NextSettings,
+  nextSettings,
+  withInterfaces,
+  withoutFastPath,
+  withoutGone,
+} from '../../gateway/nat-settings.ts';
 import { type Forward, forwardsOf, NatTableWriter } from '../../gateway/nat-table-writer.ts';
 import type { NatStatus } from '../../messages/control-messages.ts';
 import { formatIpv4Address, ipv4Address, requireIpv4Address } from '../../net/ipv4-address.ts';
@@ -33,6 +40,7 @@ import { InterfaceAttachments, type TcPrograms } from '../interface-attachments.
 import { FragmentHolder } from './fragment-holder.ts';
 import { writeNatKernelSettings } from './nat-kernel-settings.ts';
 import { clearNat, fits, type LoadedNat, loadNat, type NatDemand } from './nat-object.ts';
+import { OtherRulesWatch } from './other-rules-watch.ts';
 import { raiseGeneration } from './rules-generation.ts';
 import type { NatTables } from './session-states.ts';
 
@@ -70,6 +78,7 @@ export class NatDataplane {
   readonly #options: NatDataplaneOptions;
   readonly #attachments: InterfaceAttachments;
   readonly #holder: FragmentHolder;
+  readonly #otherRules: OtherRulesWatch;
   readonly #timer: NodeJS.Timeout;
   #referTimer: NodeJS.Timeout | undefined;
   #config: Config | undefined;
@@ -98,6 +107,7 @@ export class NatDataplane {
       hooks: () => this.#hooks(),
       onChange: () => this.#handleHolder(),
     });
+    this.#otherRules = new OtherRulesWatch(() => this.#handleOtherRules());
     this.#timer = setInterval(() => this.#lookAtWan(), LOOK_EVERY_MS);
     this.#timer.unref();
   }
@@ -118,6 +128,11 @@ export class NatDataplane {
     const { loaded, settings } = this.#inForce;
     const endPickup = () => this.#endPickup();
     return { sessions: loaded.sessions, settings, nowTick, endPickup };
+  }
+
+  /** Resolves when it is known whether packets may go fast. */
+  settled(): Promise<void> {
+    return this.#otherRules.settled();
   }
 
   /** Every session is judged once more: the rules, or what they are asked about, have changed. */
@@ -141,6 +156,30 @@ export class NatDataplane {
     const { interfaceIndex: holdInterface, trouble } = this.#holder;
     this.#changeSettings((settings) => ({ ...settings, holdInterface }));
     this.#tell('holder', trouble);
+  }
+
+  #indexes(): Map<string, number> {
+    return new Map([...this.interfaces].map(([index, name]) => [name, index]));
+  }
+
+  /** Where nothing may pass the rules of others by, nothing does. */
+  #fastOrNot(settings: NatSettings): NatSettings {
+    return this.#otherRules.obstacle === undefined ? settings : withoutFastPath(settings);
+  }
+
+  #handleOtherRules(): void {
+    if (this.#config !== undefined) this.#apply();
+  }
+
+  #fastPaths(): NonNullable<NatStatus['fastPath']> {
+    const config = this.#config;
+    if (config === undefined) return [];
+    const { obstacle } = this.#otherRules;
+    return this.#attachments.states().map(({ name }) => {
+      const planned = fastPathOf(config, name);
+      const isOff = planned.at === 'off' || obstacle === undefined;
+      return { name, ...(isOff ? planned : { at: 'off', reason: obstacle }) };
+    });
   }
 
   /** Where programs look at what comes in. */
@@ -175,7 +214,7 @@ export class NatDataplane {
     }
     const inKernel = statusOf(this.#inForce);
     const counters = [...inKernel.counters, ...this.#holder.counters()];
-    return { ...shared, ...inKernel, counters, state: 'on' };
+    return { ...shared, ...inKernel, counters, fastPath: this.#fastPaths(), state: 'on' };
   }
 
   /** What is not as it should be, a sentence each. */
@@ -200,6 +239,7 @@ export class NatDataplane {
     const loaded = this.#loaded;
     this.#loaded = undefined;
     this.#inForce = undefined;
+    await this.#otherRules.stop();
     await this.#ending;
     loaded?.close();
   }
@@ -250,14 +290,16 @@ export class NatDataplane {
       mappingBucketCount: loaded.sizes.mappingBuckets,
       places: loaded.places,
       holdInterface: this.#holder.interfaceIndex,
+      interfaceIndexes: this.#indexes(),
       pickupUntilTick: previous?.pickupUntilTick ?? nowTick() + ticksOfMilliseconds(PICKUP_FOR_MS),
       previous,
     });
     const [first = 0n, second = 0n] = next.settings.hashKey;
     const writer = new NatTableWriter(loaded.memory, [first, second]);
     const forwards = forwardsOf(plan, next);
-    loaded.object.maps.natSettings.update(0, next.settings);
-    this.#inForce = { loaded, writer, settings: next.settings, forwards };
+    const settings = this.#fastOrNot(next.settings);
+    loaded.object.maps.natSettings.update(0, settings);
+    this.#inForce = { loaded, writer, settings, forwards };
     const taken = this.#putForwards(this.#inForce);
     this.#end(next, taken);
     this.#tellAbout(plan, next);
@@ -383,6 +425,10 @@ export class NatDataplane {
 
   /** Half of the programs would be worse than none. */
   #handleInterfaces(): void {
+    const plan = this.#plan;
+    if (plan !== undefined) {
+      this.#changeSettings((settings) => withInterfaces(settings, plan, this.#indexes()));
+    }
     // What left by one interface may leave by another now.
     this.forgetJudgements();
     this.#options.onInterfaces();

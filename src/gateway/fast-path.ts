@@ -1,0 +1,38 @@
+/** Where packets of judged sessions take the short way. */
+import type { Config } from '../config/schema.ts';
+import type { OtherFirewall } from './machine-facts.ts';
+
+export interface FastPath {
+  readonly at: 'tc' | 'off';
+  readonly reason: string;
+}
+
+/** What the config asks for at an interface. */
+export function fastPathOf({ dataplane }: Config, interfaceName: string): FastPath {
+  const asked = dataplane.interfaces[interfaceName]?.fastPath ?? dataplane.fastPath;
+  switch (asked) {
+    case 'off':
+      return { at: 'off', reason: 'as the config says' };
+    case 'tc':
+      return { at: 'tc', reason: 'as the config says' };
+    case 'auto':
+    case 'xdp':
+      return { at: 'tc', reason: 'since there is none at XDP yet' };
+  }
+}
+
+/**
+ * What passes the rules of others by must not be fast: they hold, too.
+ *
+ * @returns why there is no fast path at all, or undefined
+ */
+export function obstacleIn(others: readonly OtherFirewall[]): string | undefined {
+  const [first, ...more] = others.filter(({ seesForwarded }) => seesForwarded);
+  if (first === undefined) return undefined;
+  const owner = first.owner === undefined ? '' : ` (${first.owner})`;
+  const rest = more.length === 0 ? '' : ` and ${more.length} more`;
+  return `since table ${first.table.slice(0, TABLE_SHOWN_MAX)}${owner}${rest} may judge forwarded packets`;
+}
+
+/** Longer names are cut, so that the sentence fits into a note of the status. */
+const TABLE_SHOWN_MAX = 200;

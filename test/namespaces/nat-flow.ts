@@ -1,0 +1,169 @@
+/** Datagrams between a host inside and one outside, the session of which nft has judged. */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, before, describe } from 'node:test';
+import type { Endpoint } from '../../lab/lab-socket.ts';
+import { sendThroughRing } from '../../lab/packet-ring.ts';
+import type { UdpSocket } from '../../lab/udp-socket.ts';
+import { udpFrame } from '../../src/testing/packet-builder.ts';
+import {
+  ARRIVAL_MS,
+  addresses,
+  endpointOf,
+  type FastPath,
+  type HostName,
+  NatLab,
+  type NatLabOptions,
+} from './nat-lab.ts';
+
+/** Runs tests with the fast path and without it: what they see must be the same. */
+export function describeFastPath(
+  options: Pick<NatLabOptions, 'name' | 'config'>,
+  defineTests: (place: () => NatLab, fastPath: FastPath) => void,
+): void {
+  for (const fastPath of ['auto', 'off'] as const) {
+    describe(`with fast path ${fastPath}`, () => {
+      let place: NatLab | undefined;
+      before(async () => {
+        const config = { ...options.config, fastPath };
+        place = await NatLab.start({ name: options.name, checksumOffload: 'on', config });
+        await place.awaitHealth();
+      });
+      after(async () => {
+        try {
+          await place?.assertChecksums();
+        } finally {
+          await place?.stop();
+        }
+      });
+      defineTests(() => place ?? assert.fail('the lab did not start'), fastPath);
+    });
+  }
+}
+
+/** Of what an action sends, at least so many packets go fast where they may, and none elsewhere. */
+export async function assertWay(
+  place: NatLab,
+  expected: { readonly fastPath: FastPath; readonly packets: number },
+  action: () => Promise<unknown>,
+): Promise<void> {
+  const before = await place.fastCount();
+  await action();
+  const count = (await place.fastCount()) - before;
+  if (expected.fastPath === 'off') assert.equal(count, 0);
+  else assert.ok(count >= expected.packets, `${count} went fast, not ${expected.packets}`);
+}
+
+export interface FlowOptions {
+  readonly fastPath: FastPath;
+  readonly from?: 'alice' | 'bob' | 'guest' | 'depot';
+  readonly port?: number;
+}
+
+/** Its outer end is at the server. */
+export class Flow implements Disposable {
+  readonly inside: UdpSocket;
+  readonly outside: UdpSocket;
+  /** How the server sees the inside end. */
+  readonly mapped: Endpoint;
+
+  private constructor(inside: UdpSocket, outside: UdpSocket, mapped: Endpoint) {
+    this.inside = inside;
+    this.outside = outside;
+    this.mapped = mapped;
+  }
+
+  /** Judged, and shown to go fast where that is switched on. */
+  static async judged(place: NatLab, options: FlowOptions): Promise<Flow> {
+    const { fastPath, from = 'alice', port = 0 } = options;
+    const inside = place.udp(from, port);
+    const outside = place.udp('server');
+    const mapped = await place.externalEndpoint(inside, outside);
+    const flow = new Flow(inside, outside, mapped);
+    await assertWay(place, { fastPath, packets: 4 }, async () => {
+      await flow.assertPasses();
+      await flow.assertPasses();
+    });
+    return flow;
+  }
+
+  sendOut(payload: string | Uint8Array): void {
+    this.inside.send(endpointOf(this.outside), payload);
+  }
+
+  sendIn(payload: string | Uint8Array): void {
+    this.outside.send(this.mapped, payload);
+  }
+
+  /** Each way, a datagram arrives now, and nothing else has since the last look. */
+  async assertPasses(): Promise<void> {
+    await this.assertPassesOut();
+    await this.assertPassesIn();
+  }
+
+  async assertPassesOut(): Promise<void> {
+    const payload = randomUUID();
+    this.sendOut(payload);
+    const datagram = await this.outside.nextDatagram(ARRIVAL_MS);
+    assert.deepEqual([`${datagram.payload}`, datagram.from], [payload, this.mapped]);
+    assert.deepEqual(this.outside.drain(), []);
+  }
+
+  async assertPassesIn(): Promise<void> {
+    const payload = randomUUID();
+    this.sendIn(payload);
+    const datagram = await this.inside.nextDatagram(ARRIVAL_MS);
+    const sender = endpointOf(this.outside);
+    assert.deepEqual([`${datagram.payload}`, datagram.from], [payload, sender]);
+    assert.deepEqual(this.inside.drain(), []);
+  }
+
+  /** As the inside host puts it on its link, to the gateway; at least as long as the shortest. */
+  async frameOut(place: NatLab, payload: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
+    const { address: source, port: sourcePort } = endpointOf(this.inside);
+    const { address: destination, port: destinationPort } = endpointOf(this.outside);
+    return udpFrame({
+      sourceMac: await macAddressOf(place, 'alice', 'eth0'),
+      destinationMac: await macAddressOf(place, 'gateway', 'lan0'),
+      ...{ source, sourcePort, destination, destinationPort, payload },
+    });
+  }
+
+  close(): void {
+    this.inside.close();
+    this.outside.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+export function sendFrame(place: NatLab, from: HostName, frame: Uint8Array): void {
+  place.host(from).enter(() => sendThroughRing('eth0', frame));
+}
+
+export async function macAddressOf(place: NatLab, host: HostName, interfaceName: string) {
+  const shown = await place.output(host, 'ip', '-json', 'link', 'show', 'dev', interfaceName);
+  const [{ address } = { address: '' }] = JSON.parse(shown) as { readonly address: string }[];
+  return address;
+}
+
+/** The one frame that carries a payload. */
+export function frameWith(frames: readonly Uint8Array[], payload: Uint8Array): Uint8Array {
+  const found = frames.filter((frame) => Buffer.from(frame).includes(payload));
+  assert.equal(found.length, 1, `${found.length} frames carry the payload`);
+  return found[0] ?? assert.fail();
+}
+
+/** Done at the end of a test, however it ends. */
+export function later(action: () => Promise<unknown>): AsyncDisposable {
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await action();
+    },
+  };
+}
+
+/** Who answers for the gateway to a host. */
+export const facing = { inside: addresses.gatewayLan, outside: addresses.external } as const;
