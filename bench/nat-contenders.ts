@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LabHost } from '../lab/lab.ts';
-import { attachedTcProgramId } from '../src/linux/attach.ts';
+import { attachedTcProgramId, clearTcPlace, tcDirections } from '../src/linux/attach.ts';
 import type { RunningProcess } from '../src/linux/command-runner.ts';
 import { bedAddresses, type NatContender, requireCommand } from './nat-bed.ts';
 import { flushConntrack } from './nat-conntrack.ts';
@@ -113,7 +113,13 @@ function setForwarding(gateway: LabHost, value: '0' | '1'): void {
 async function clear(gateway: LabHost): Promise<void> {
   setForwarding(gateway, '0');
   await requireCommand(gateway, ['nft', 'flush', 'ruleset']);
+  const { namespacePath: networkNamespace } = gateway;
   for (const name of ['wan0', 'lan0']) {
+    for (const direction of tcDirections) {
+      for (const place of ['counting', 'nat'] as const) {
+        clearTcPlace({ interface: name, networkNamespace }, direction, place);
+      }
+    }
     // There is none unless a contender made it.
     await gateway.run(['tc', 'qdisc', 'del', 'dev', name, 'clsact'], { timeoutMs: 10_000 });
   }

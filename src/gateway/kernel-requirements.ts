@@ -91,7 +91,7 @@ export const kernelRequirements: readonly Requirement[] = [
   },
   {
     name: 'bpf-attachments',
-    requirement: 'tc with clsact, where programs are attached to interfaces',
+    requirement: 'tc by tcx or clsact, where programs are attached to interfaces',
     otherwise: 'missing',
     judge: ({ bpf }) => judgeProbed(bpf, judgeAttachment),
   },

@@ -1,12 +1,40 @@
 /**
- * Attaches programs to interfaces: XDP (native where the driver can, else generic) and tc (clsact,
- * which Linux 6.1 has; tcx needs 6.6). Attachments belong to the interface, not to this process:
+ * Attaches programs to interfaces: XDP (native where the driver can, else generic) and tc (tcx
+ * where the kernel has it, else clsact). Attachments belong to the interface, not to this process:
  * they outlive it until somebody detaches them or the interface goes.
+ *
+ * An interface that moves to another network namespace takes programs at XDP and tcx with it, and
+ * loses those at clsact.
  */
 import type { BpfProgram } from './bpf-program.ts';
+import {
+  clearClsact,
+  clsactProgramId,
+  detachFromClsact,
+  makeClsact,
+  putAtClsact,
+} from './clsact.ts';
 import { LinuxError } from './ffi.ts';
 import { callLibbpf, libbpf, NativeStruct } from './libbpf.ts';
 import { inNetworkNamespace, interfaceIndex } from './libc.ts';
+import {
+  type TcDirection,
+  type TcHookPoint,
+  type TcPlace,
+  tcPlaceOf,
+  tcPlacesBefore,
+} from './tc-places.ts';
+import {
+  clearTcx,
+  detachFromTcx,
+  hasTcx,
+  mayFindOurs,
+  putAtTcx,
+  tcxProgramId,
+  unlinkedPrograms,
+} from './tcx.ts';
+
+export { type TcDirection, type TcPlace, tcDirections } from './tc-places.ts';
 
 /** An interface by name, in this thread's network namespace or the one that the path names. */
 export interface InterfaceTarget {
@@ -28,7 +56,10 @@ export interface XdpAttachment {
 
 export interface TcAttachment {
   readonly direction: TcDirection;
+  readonly hook: TcHook;
+  /** Exchanges the program in one step, as above. */
   replace(program: BpfProgram): void;
+  /** Takes the program off. Somebody else's program in its place stays and is an error. */
   detach(): void;
 }
 
@@ -39,7 +70,7 @@ const xdpModeFlags = { generic: 1 << 1, native: 1 << 2 } as const;
 const EBUSY = 16;
 const EEXIST = 17;
 const ENODEV = 19;
-const ENOENT = 2;
+const EPERM = 1;
 
 /**
  * @param options.mode `native` and `generic` insist, `auto` prefers native
@@ -96,85 +127,92 @@ function replacing(program: BpfProgram): NativeStruct {
   return NativeStruct.sized(16).setU32(8, program.fd);
 }
 
-const tcAttachPoints = { ingress: 1, egress: 2 } as const;
-const BPF_TC_F_REPLACE = 1;
+/** How a program is called: from the kernel's own list (Linux 6.6), or by a filter of clsact. */
+export type TcHook = 'tcx' | 'clsact';
 
 /**
- * Our places among the filters of an interface, in the order in which packets meet them: a low
- * priority number runs early, and a fixed handle lets the next process find and replace what this
- * one attached.
- */
-export const tcPlaces = {
-  counting: { priority: 1, handle: 0x6761 },
-  nat: { priority: 2, handle: 0x6762 },
-  /** On the interface of held fragments alone. */
-  fragments: { priority: 3, handle: 0x6763 },
-} as const;
-
-export type TcPlace = keyof typeof tcPlaces;
-export const tcDirections = ['ingress', 'egress'] as const;
-export type TcDirection = (typeof tcDirections)[number];
-
-/**
- * Attaches a program to clsact, which is made when it is missing and left in place afterwards:
- * other programs may have joined it. A program of ours that is there already is replaced without a
- * gap.
+ * Attaches a program in one of our places. A program of ours that is there already, by whichever
+ * hook and of whichever process, is replaced without a gap.
+ *
+ * @param options.hook `tcx` and `clsact` insist and do not look at the other one, `auto` takes what
+ * suits the kernel and what is attached already
+ * @throws LinuxError when the kernel refuses, ENODEV when the interface does not exist
  */
 export function attachTc(
   program: BpfProgram,
   target: InterfaceTarget,
   direction: TcDirection,
   place: TcPlace = 'counting',
+  options: { readonly hook?: TcHook | 'auto' } = {},
 ): TcAttachment {
   let current = program;
   // From here on the interface is meant, whatever it will be called.
   const index = within(target, (found) => found);
+  const point: TcHookPoint = { index, direction, interface: target.interface };
+  const { hook: wanted = 'auto' } = options;
+  const hook = wanted === 'auto' ? inside(target, () => chooseHook(program, place, point)) : wanted;
   const put = (next: BpfProgram): void => {
+    if (tcPlaceOf(next.name) !== place) {
+      throw new Error(`tc-places.ts does not name ${next.name} for ${place}: none would find it`);
+    }
     inside(target, () => {
-      const options = tcOptions(place).setU32(8, next.fd).setU32(12, BPF_TC_F_REPLACE);
-      callLibbpf(`attach ${next.name} to ${target.interface} at tc ${direction}`, () =>
-        libbpf.bpf_tc_attach(tcHook(index, direction).bytes, options.bytes),
-      );
-      if (direction === 'egress')
-        requireClsact(next, { index, place, interface: target.interface });
+      if (hook === 'tcx') putAtTcx(next, place, point);
+      else putAtClsact(next, place, point);
     });
     current = next;
   };
   inside(target, () => {
-    const created = libbpf.bpf_tc_hook_create(tcHook(index, direction).bytes);
-    if (created < 0 && created !== -EEXIST) {
-      throw new LinuxError(`add clsact to ${target.interface}`, created);
-    }
+    if (hook === 'clsact') makeClsact(point);
   });
   put(program);
+  inside(target, () => {
+    if (wanted === 'auto' && hook === 'clsact' && isTcxUsable()) clearTcx(place, point);
+  });
   return {
     direction,
+    hook,
     replace: put,
     detach: () => {
       inside(target, () => {
-        requireOwn(current, { index, direction, place, interface: target.interface });
-        callLibbpf(`detach ${current.name} from ${target.interface}`, () =>
-          libbpf.bpf_tc_detach(tcHook(index, direction).bytes, tcOptions(place).bytes),
-        );
+        if (hook === 'tcx') detachFromTcx(current, place, point);
+        else detachFromClsact(current, place, point);
       });
     },
   };
 }
 
 /**
- * The older qdisc `ingress` stands in the same place as clsact and takes programs for egress, but
- * runs them at ingress.
+ * tcx where the kernel has it, except where an older Gatehouse left a program at clsact. That one
+ * is replaced where it stands, until the place is cleared: there is no step that takes a program
+ * off one hook and puts one onto the other, so packets would meet none, or two. Two would be wrong
+ * for the NAT: the second takes what the first has translated for a forged packet, and drops it.
+ *
+ * And what comes behind a place at clsact is put there as well, since packets meet tcx first.
  */
-function requireClsact(
-  program: BpfProgram,
-  where: { readonly index: number; readonly place: TcPlace; readonly interface: string },
-): void {
-  const hook = tcHook(where.index, 'ingress').bytes;
-  const found = tcOptions(where.place);
-  if (libbpf.bpf_tc_query(hook, found.bytes) < 0 || found.getU32(16) !== program.id) return;
-  libbpf.bpf_tc_detach(hook, tcOptions(where.place).bytes);
-  const action = `attach ${program.name} to ${where.interface} at tc egress`;
-  throw new LinuxError(action, EBUSY, 'its qdisc ingress is in the place of clsact');
+function chooseHook(program: BpfProgram, place: TcPlace, point: TcHookPoint): TcHook {
+  if (!isTcxUsable()) {
+    if (hasTcx()) requireNoneAtTcx(program, point);
+    return 'clsact';
+  }
+  if (clsactProgramId(place, point) !== undefined) return 'clsact';
+  if (tcxProgramId(place, point) !== undefined) return 'tcx';
+  const isBehindClsact = tcPlacesBefore(place).some(
+    (one) => clsactProgramId(one, point) !== undefined,
+  );
+  return isBehindClsact ? 'clsact' : 'tcx';
+}
+
+/** Without the right to find ours again, tcx would end with two of ours in a place. */
+function isTcxUsable(): boolean {
+  return hasTcx() && mayFindOurs();
+}
+
+function requireNoneAtTcx(program: BpfProgram, point: TcHookPoint): void {
+  const [id] = unlinkedPrograms(point);
+  if (id === undefined) return;
+  const action = `attach ${program.name} to ${point.interface} at tc ${point.direction}`;
+  const detail = `whether program ${id} there is ours is told with CAP_SYS_ADMIN alone`;
+  throw new LinuxError(action, EPERM, detail);
 }
 
 /**
@@ -188,9 +226,12 @@ export function attachedTcProgramId(
   place: TcPlace = 'counting',
 ): number | undefined {
   return within(target, (index) => {
-    const found = tcOptions(place);
-    const result = libbpf.bpf_tc_query(tcHook(index, direction).bytes, found.bytes);
-    return result < 0 ? undefined : found.getU32(16);
+    const point: TcHookPoint = { index, direction, interface: target.interface };
+    // Where there are two, an older Gatehouse that does not know tcx attached the one at clsact
+    // later.
+    return (
+      clsactProgramId(place, point) ?? (isTcxUsable() ? tcxProgramId(place, point) : undefined)
+    );
   });
 }
 
@@ -205,39 +246,10 @@ export function clearTcPlace(
   place: TcPlace,
 ): boolean {
   return within(target, (index) => {
-    const hook = tcHook(index, direction).bytes;
-    if (libbpf.bpf_tc_query(hook, tcOptions(place).bytes) < 0) return false;
-    callLibbpf(`detach what does ${place} from ${target.interface} at tc ${direction}`, () =>
-      libbpf.bpf_tc_detach(hook, tcOptions(place).bytes),
-    );
-    return true;
+    const point: TcHookPoint = { index, direction, interface: target.interface };
+    const wasAtTcx = isTcxUsable() && clearTcx(place, point);
+    return clearClsact(place, point) || wasAtTcx;
   });
-}
-
-/** tc detaches by place alone: look whether the program there is still ours. */
-function requireOwn(
-  program: BpfProgram,
-  where: { index: number; direction: TcDirection; place: TcPlace; interface: string },
-): void {
-  const { index, direction, place } = where;
-  const found = tcOptions(place);
-  const action = `detach ${program.name} from ${where.interface} at tc ${direction}`;
-  callLibbpf(action, () => libbpf.bpf_tc_query(tcHook(index, direction).bytes, found.bytes));
-  const foundId = found.getU32(16);
-  if (foundId !== program.id) {
-    throw new LinuxError(action, ENOENT, `program ${foundId} stands in its place`);
-  }
-}
-
-/** `struct bpf_tc_hook`: size, ifindex, attach_point, parent. */
-function tcHook(index: number, direction: TcDirection): NativeStruct {
-  return NativeStruct.sized(24).setU32(8, index).setU32(12, tcAttachPoints[direction]);
-}
-
-/** `struct bpf_tc_opts`: size, prog_fd, flags, prog_id, handle, priority. */
-function tcOptions(place: TcPlace): NativeStruct {
-  const { handle, priority } = tcPlaces[place];
-  return NativeStruct.sized(32).setU32(20, handle).setU32(24, priority);
 }
 
 function within<T>(target: InterfaceTarget, action: (interfaceIndex: number) => T): T {

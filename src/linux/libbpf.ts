@@ -158,6 +158,10 @@ export class NativeStruct {
     return this;
   }
 
+  getU64(offset: number): bigint {
+    return this.#view.getBigUint64(offset, true);
+  }
+
   setPointer(offset: number, target: Uint8Array<ArrayBuffer>): this {
     this.#referenced.push(target);
     return this.setU64(offset, addressOf(target));

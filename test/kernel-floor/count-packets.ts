@@ -6,7 +6,14 @@ import type { Guest } from '../../lab/virtual-machine-protocol.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 import { PacketDirection } from '../../src/abi/layouts.generated.ts';
 import { protocolCountersObject } from '../../src/abi/protocol-counters.generated.ts';
-import { attachTc, attachXdp, type XdpMode } from '../../src/linux/attach.ts';
+import {
+  attachedTcProgramId,
+  attachTc,
+  attachXdp,
+  clearTcPlace,
+  type TcHook,
+  type XdpMode,
+} from '../../src/linux/attach.ts';
 import { loadBpfObject } from '../../src/linux/bpf-object.ts';
 import { type Argv, describeFailure, runCommand } from '../../src/linux/command-runner.ts';
 import { interfaceIndex } from '../../src/linux/libc.ts';
@@ -16,13 +23,18 @@ export interface CountReport {
   readonly xdpMode: XdpMode;
   /** Both ends counted the IPv6 packets that a link sends by itself when it comes up. */
   readonly counted: boolean;
+  readonly tcHook: TcHook;
+  /** What was attached was found, and is gone. */
+  readonly detached: boolean;
 }
 
 export async function run(guest: Guest): Promise<void> {
   await ip('link', 'add', 'left', 'type', 'veth', 'peer', 'name', 'right');
   const { maps, programs } = loadBpfObject(protocolCountersObject);
   const xdp = attachXdp(programs.countProtocolsXdp, { interface: 'left' });
-  attachTc(programs.countProtocolsTcEgress, { interface: 'right' }, 'egress');
+  const target = { interface: 'right' };
+  const tc = attachTc(programs.countProtocolsTcEgress, target, 'egress');
+  const again = attachTc(programs.countProtocolsTcEgress, target, 'egress');
   await ip('link', 'set', 'left', 'up');
   await ip('link', 'set', 'right', 'up');
 
@@ -38,7 +50,15 @@ export async function run(guest: Guest): Promise<void> {
       ),
     { timeoutMs: 60_000 },
   );
-  const report: CountReport = { xdpMode: xdp.mode, counted };
+  const isFound = attachedTcProgramId(target, 'egress') === programs.countProtocolsTcEgress.id;
+  again.detach();
+  const isCleared = !clearTcPlace(target, 'egress', 'counting');
+  const report: CountReport = {
+    xdpMode: xdp.mode,
+    tcHook: tc.hook,
+    counted,
+    detached: isFound && isCleared,
+  };
   guest.report(report);
 }
 

@@ -8,8 +8,8 @@ import { sendThroughRing } from '../../lab/packet-ring.ts';
 import { startPacketSink } from '../../lab/packet-sink.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 import { protocolCountersObject } from '../../src/abi/protocol-counters.generated.ts';
-import { attachedTcProgramId, attachTc, attachXdp, clearTcPlace } from '../../src/linux/attach.ts';
-import { type BpfObject, loadBpfObject, openLoadedBpfObject } from '../../src/linux/bpf-object.ts';
+import { attachTc, attachXdp } from '../../src/linux/attach.ts';
+import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
 import { possibleCpuCount } from '../../src/linux/libbpf.ts';
 import { udpFrame } from '../../src/testing/packet-builder.ts';
 import { protocolCounts } from '../../src/traffic/protocol-counts.ts';
@@ -90,7 +90,7 @@ function generate(options: { frames: number; framesPerSecond?: number; withRecei
   });
 }
 
-for (const hook of ['XDP', 'tc'] as const) {
+for (const hook of ['XDP', 'tcx', 'clsact'] as const) {
   test(`at ${hook}, every packet of a link is counted as the interface counts it`, async () => {
     using object = loadBpfObject(protocolCountersObject);
     const { countProtocolsXdp, countProtocolsTcIngress } = object.programs;
@@ -98,9 +98,9 @@ for (const hook of ['XDP', 'tc'] as const) {
     const attachment =
       hook === 'XDP'
         ? attachXdp(countProtocolsXdp, target(right), { mode: 'native' })
-        : attachTc(countProtocolsTcIngress, target(right), 'ingress');
+        : attachTc(countProtocolsTcIngress, target(right), 'ingress', 'counting', { hook });
     await output(left, 'ping', '-c', '20', '-i', '0.01', '-s', '1000', '192.0.2.2');
-    const generator = await generate({ frames: 5_000, withReceiver: hook === 'tc' });
+    const generator = await generate({ frames: 5_000, withReceiver: hook !== 'XDP' });
     const sent = await generator.finished;
     assert.equal(sent.frames, 5_000);
     const { packets, bytes, protocols } = await waitFor(
@@ -127,12 +127,12 @@ for (const hook of ['XDP', 'tc'] as const) {
     const attachment =
       hook === 'XDP'
         ? attachXdp(first.programs[program], target(right), { mode: 'native' })
-        : attachTc(first.programs[program], target(right), 'ingress');
+        : attachTc(first.programs[program], target(right), 'ingress', 'counting', { hook });
     const before = await received(right);
     const generator = await generate({
       frames: 1_000_000_000,
       framesPerSecond: 50_000,
-      withReceiver: hook === 'tc',
+      withReceiver: hook !== 'XDP',
     });
     const total = () => counted(first).packets + counted(second).packets;
     for (let round = 0; round < 200; round++) {
@@ -187,97 +187,6 @@ test("somebody else's XDP program is neither replaced nor detached", async () =>
   );
   taken.detach();
   attachment.detach();
-});
-
-test('at tc, what a process before us attached is replaced, not doubled', async () => {
-  using before = loadBpfObject(protocolCountersObject);
-  using now = loadBpfObject(protocolCountersObject);
-  attachTc(before.programs.countProtocolsTcEgress, target(left), 'egress');
-  const attachment = attachTc(now.programs.countProtocolsTcEgress, target(left), 'egress');
-  const filters = await output(left, 'tc', 'filter', 'show', 'dev', 'eth0', 'egress');
-  assert.equal(filters.match(/direct-action/g)?.length, 1);
-  await output(left, 'ping', '-c', '3', '-i', '0.01', '192.0.2.2');
-  assert.equal(counted(now, 'egress').protocols.get('ipv4/icmp'), 3);
-  assert.equal(counted(before, 'egress').packets, 0);
-  attachment.detach();
-  assert.throws(() => attachment.detach(), /detach count_protocols_tc_egress/);
-});
-
-test('survive-83 what a dead process counted goes on in the maps of its attached program', async () => {
-  {
-    using before = loadBpfObject(protocolCountersObject);
-    attachTc(before.programs.countProtocolsTcEgress, target(left), 'egress');
-    await output(left, 'ping', '-c', '3', '-i', '0.01', '192.0.2.2');
-  }
-  // Nobody holds the object now; the kernel goes on counting.
-  await output(left, 'ping', '-c', '4', '-i', '0.01', '192.0.2.2');
-  const id = attachedTcProgramId(target(left), 'egress');
-  assert.notEqual(id, undefined);
-  using after = loadBpfObject(protocolCountersObject, { adoptMapsOf: id ?? 0 });
-  const attachment = attachTc(after.programs.countProtocolsTcEgress, target(left), 'egress');
-  await output(left, 'ping', '-c', '5', '-i', '0.01', '192.0.2.2');
-  assert.equal(counted(after, 'egress').protocols.get('ipv4/icmp'), 12);
-  attachment.detach();
-  assert.equal(attachedTcProgramId(target(left), 'egress'), undefined);
-});
-
-test('survive-83 programs of a dead process are held again as they are, with their maps', async () => {
-  const ids = { countProtocolsTcEgress: 0, countProtocolsTcIngress: 0, countProtocolsXdp: 0 };
-  using before = loadBpfObject(protocolCountersObject);
-  for (const name of Object.keys(ids) as (keyof typeof ids)[]) ids[name] = before.programs[name].id;
-  attachTc(before.programs.countProtocolsTcEgress, target(left), 'egress');
-  await output(left, 'ping', '-c', '3', '-i', '0.01', '192.0.2.2');
-  using after = openLoadedBpfObject(protocolCountersObject, ids) ?? assert.fail();
-  before.close();
-  assert.equal(counted(after, 'egress').protocols.get('ipv4/icmp'), 3);
-  assert.equal(after.programs.countProtocolsTcEgress.id, ids.countProtocolsTcEgress);
-  const withoutOne = { ...ids, countProtocolsTcIngress: 2 ** 31 - 1 };
-  assert.equal(openLoadedBpfObject(protocolCountersObject, withoutOne), undefined);
-  assert.equal(clearTcPlace(target(left), 'egress', 'counting'), true);
-  after.close();
-  assert.equal(openLoadedBpfObject(protocolCountersObject, ids), undefined);
-});
-
-test('maps of another size are not taken over', () => {
-  using before = loadBpfObject(protocolCountersObject, { maxEntries: { protocolCounters: 16 } });
-  const attachment = attachTc(before.programs.countProtocolsTcEgress, target(left), 'egress');
-  const id = attachedTcProgramId(target(left), 'egress') ?? 0;
-  using after = loadBpfObject(protocolCountersObject, { adoptMapsOf: id });
-  assert.equal(after.maps.protocolCounters.maxEntries, 8_192);
-  attachment.detach();
-});
-
-test('at tc, each of our places has a program of its own, and packets meet them all', async () => {
-  using first = loadBpfObject(protocolCountersObject);
-  using second = loadBpfObject(protocolCountersObject);
-  const { programs } = second;
-  attachTc(first.programs.countProtocolsTcEgress, target(left), 'egress', 'counting');
-  attachTc(programs.countProtocolsTcEgress, target(left), 'egress', 'nat');
-  await output(left, 'ping', '-c', '3', '-i', '0.01', '192.0.2.2');
-  for (const object of [first, second]) {
-    assert.equal(counted(object, 'egress').protocols.get('ipv4/icmp'), 3);
-  }
-  assert.equal(
-    attachedTcProgramId(target(left), 'egress', 'nat'),
-    programs.countProtocolsTcEgress.id,
-  );
-  // Whoever put it there.
-  assert.equal(clearTcPlace(target(left), 'egress', 'counting'), true);
-  assert.equal(clearTcPlace(target(left), 'egress', 'counting'), false);
-  assert.equal(attachedTcProgramId(target(left), 'egress', 'counting'), undefined);
-  assert.equal(clearTcPlace(target(left), 'egress', 'nat'), true);
-});
-
-test('an older qdisc in the place of clsact, which would run egress at ingress, is refused', async () => {
-  using object = loadBpfObject(protocolCountersObject);
-  await output(left, 'tc', 'qdisc', 'delete', 'dev', 'eth0', 'clsact');
-  await output(left, 'tc', 'qdisc', 'add', 'dev', 'eth0', 'ingress');
-  assert.throws(
-    () => attachTc(object.programs.countProtocolsTcEgress, target(left), 'egress'),
-    /cannot attach count_protocols_tc_egress to eth0 at tc egress: EBUSY: its qdisc ingress/,
-  );
-  assert.equal(attachedTcProgramId(target(left), 'ingress'), undefined);
-  await output(left, 'tc', 'qdisc', 'delete', 'dev', 'eth0', 'ingress');
 });
 
 test('an interface that does not exist is named', () => {

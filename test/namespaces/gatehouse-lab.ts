@@ -19,6 +19,7 @@ import { Lab, type LabHost } from '../../lab/lab.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 
 import type { NftTable } from '../../src/firewall/nft-table.ts';
+import { clearTcPlace, tcDirections } from '../../src/linux/attach.ts';
 import type { Argv, CommandResult, RunningProcess } from '../../src/linux/command-runner.ts';
 import { openNft } from '../../src/linux/nft.ts';
 import {
@@ -209,10 +210,13 @@ paths: { state: ${this.stateFolder}, runtime: ${this.runtimeFolder} }
       writeFileSync(record, programs);
       return;
     }
+    const { namespacePath: networkNamespace } = this.gateway;
     for (const name of ['wan0', 'lan0']) {
-      // Fails where no program was attached.
-      const argv = ['tc', 'qdisc', 'delete', 'dev', name, 'clsact'] as const;
-      await this.gateway.run(argv, { timeoutMs: TIMEOUT_MS });
+      for (const direction of tcDirections) {
+        for (const one of ['counting', 'nat'] as const) {
+          clearTcPlace({ interface: name, networkNamespace }, direction, one);
+        }
+      }
     }
   }
 

@@ -7,7 +7,7 @@ import { TcpListener, TcpSocket } from '../../lab/tcp-socket.ts';
 import { UdpSocket } from '../../lab/udp-socket.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 import { natObject } from '../../src/abi/nat.generated.ts';
-import { attachedTcProgramId } from '../../src/linux/attach.ts';
+import { attachedTcProgramId, tcDirections } from '../../src/linux/attach.ts';
 import { BpfMap } from '../../src/linux/bpf-map.ts';
 import { mapsOfProgram } from '../../src/linux/kernel-objects.ts';
 import {
@@ -20,6 +20,7 @@ import {
   TIMEOUT_MS,
   untilReady,
 } from './gatehouse-lab.ts';
+import { attachStrangers, type Strangers, TCX_PROGRAM_COUNT_MAX } from './verdict-programs.ts';
 
 const FORWARDED_PORT = 8080;
 const otherWan = '198.51.100.7';
@@ -135,16 +136,20 @@ async function assertAlive({ inside, outside }: Connection): Promise<void> {
 }
 
 /** The kernel's numbers of what is attached. */
-async function natPrograms(): Promise<string[]> {
-  const places = ['wan0', 'lan0'].flatMap((name) =>
-    ['ingress', 'egress'].map((side) => [name, side]),
+function natPrograms(names: readonly string[] = ['wan0', 'lan0']): number[] {
+  const ids = names.flatMap((name) =>
+    tcDirections.map((direction) => attachedTcProgramId(target(name), direction, 'nat')),
   );
-  const shown = await Promise.all(
-    places.map(([name = '', side = '']) =>
-      output(place.gateway, 'tc', 'filter', 'show', 'dev', name, side),
-    ),
-  );
-  return shown.flatMap((text) => /handle 0x6762 .*\bid (\d+)/.exec(text)?.[1] ?? []);
+  return ids.filter((id) => id !== undefined);
+}
+
+function target(name: string) {
+  return { interface: name, networkNamespace: place.gateway.namespacePath };
+}
+
+/** No program can be attached there until it is disposed of. */
+function withoutRoom(name: string): Strangers {
+  return attachStrangers(target(name), 'egress', { count: TCX_PROGRAM_COUNT_MAX });
 }
 
 /** By a built-in rule of the chain of forwarded packets. */
@@ -360,19 +365,19 @@ test('survive-81 a start after a kill takes the very programs over, and loads no
   const core = await place.run();
   await place.awaitHealth();
   using connection = await connectOut();
-  const before = await natPrograms();
+  const before = natPrograms();
   assert.equal(before.length, 4);
   await kill(core);
   const next = await place.run();
   await place.awaitHealth();
-  assert.deepEqual(await natPrograms(), before);
+  assert.deepEqual(natPrograms(), before);
   await assertAlive(connection);
   // Without a record of what is loaded they are loaded again, and take the tables over.
   await kill(next);
   await output(place.gateway, 'rm', '-f', `${place.runtimeFolder}/nat-programs.json`);
   await place.run();
   await place.awaitHealth();
-  assert.equal((await natPrograms()).filter((id) => before.includes(id)).length, 0);
+  assert.equal(natPrograms().filter((id) => before.includes(id)).length, 0);
   await assertAlive(connection);
 });
 
@@ -381,8 +386,7 @@ test('survive-81 tables that mean something else than ours are not taken over, a
   await place.awaitHealth();
   using connection = await connectOut();
   await kill(core);
-  const target = { interface: 'wan0', networkNamespace: place.gateway.namespacePath };
-  const program = attachedTcProgramId(target, 'ingress', 'nat') ?? assert.fail();
+  const program = attachedTcProgramId(target('wan0'), 'ingress', 'nat') ?? assert.fail();
   const maps = mapsOfProgram(program);
   const settings = maps.find(({ name }) => name === natObject.maps.natSettings.name);
   const map = new BpfMap({ ...natObject.maps.natSettings, fd: settings?.fd ?? assert.fail() });
@@ -398,24 +402,17 @@ test('survive-81 tables that mean something else than ours are not taken over, a
 
 test('what an earlier config had is taken off its interface', async () => {
   const core = await place.run();
-  assert.match(
-    await output(place.gateway, 'tc', 'filter', 'show', 'dev', 'lan0', 'ingress'),
-    /nat_/,
-  );
+  assert.equal(natPrograms(['lan0']).length, 2);
   await end(core);
   const other = configText({}).replace('interfaces: [lan0]', 'interfaces: [lan7]');
   place.writeOther('gatehouse.yaml', other);
   await place.run();
-  assert.doesNotMatch(
-    await output(place.gateway, 'tc', 'filter', 'show', 'dev', 'lan0', 'ingress'),
-    /nat_/,
-  );
+  assert.deepEqual(natPrograms(['lan0']), []);
 });
 
 test('survive-82 where the kernel does not take the programs, conntrack tells replies, and status says why', async () => {
-  // clsact, which the programs need, finds its place taken.
-  await output(place.gateway, 'tc', 'qdisc', 'add', 'dev', 'wan0', 'ingress');
-  try {
+  {
+    using _full = withoutRoom('wan0');
     const core = await place.run();
     const { nat, problems, ruleset } = await place.status();
     assert.deepEqual([nat.state, nat.interfaces], ['off', []]);
@@ -430,8 +427,6 @@ test('survive-82 where the kernel does not take the programs, conntrack tells re
     assert.equal((await seenFrom()).address, addresses.laptop);
     await place.expectCode(0, 'diff');
     await kill(core);
-  } finally {
-    await output(place.gateway, 'tc', 'qdisc', 'delete', 'dev', 'wan0', 'ingress');
   }
   await place.run();
   await place.awaitHealth();
@@ -468,7 +463,7 @@ test('survive-82 an interface that refuses the programs later turns the NAT off 
     'late1',
   );
   try {
-    await output(place.gateway, 'tc', 'qdisc', 'add', 'dev', 'late0', 'ingress');
+    using _full = withoutRoom('late0');
     const late = '{ interfaces: [late0], address: 10.99.0.1/24 }';
     const text = configText({}).replace('networks: { ', `networks: { late: ${late}, `);
     const by = { author: 'test', forced: true, windowMs: 60_000 } as const;
