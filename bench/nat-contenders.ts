@@ -49,12 +49,15 @@ export interface GatehouseContender extends NatContender {
 }
 
 /** @param folder for a folder of its own at each start */
-export function gatehouse(folder: string): GatehouseContender {
+export function gatehouse(
+  folder: string,
+  { fastPath = 'auto' }: { readonly fastPath?: 'auto' | 'off' } = {},
+): GatehouseContender {
   let upgrade = async (): Promise<void> => {
     throw new Error('it does not run');
   };
   return {
-    name: 'Gatehouse',
+    name: fastPath === 'auto' ? 'Gatehouse' : 'Gatehouse without fast path',
     translates: true,
     upgrade: () => upgrade(),
     async start(gateway) {
@@ -62,7 +65,7 @@ export function gatehouse(folder: string): GatehouseContender {
       const own = mkdtempSync(join(folder, 'gatehouse-'));
       cleanup.defer(() => rmSync(own, { recursive: true, force: true }));
       cleanup.defer(() => clear(gateway));
-      writeFileSync(join(own, 'gatehouse.yaml'), configText({ folder: own }));
+      writeFileSync(join(own, 'gatehouse.yaml'), configText({ folder: own, fastPath }));
       let running = await startCore(gateway, own);
       cleanup.defer(async () => {
         await running.stop(STOP_GRACE_MS);
@@ -95,14 +98,18 @@ const START_TIMEOUT_MS = 60_000;
 const STOP_GRACE_MS = 10_000;
 
 /** One WAN and one network, everything else as usual. */
-export const configText = ({ folder }: { readonly folder: string }) => `version: 1
+export const configText = (options: {
+  readonly folder: string;
+  readonly fastPath?: 'auto' | 'off';
+}) => `version: 1
 wan:
   interface: wan0
   address: ${bedAddresses.gatewayWan}/24
   gateway: ${bedAddresses.outside}
 networks: { lan: { interfaces: [lan0], address: ${bedAddresses.gatewayLan}/16 } }
 firewall: { rules: [] }
-paths: { state: ${folder}/state, runtime: ${folder}/runtime }
+dataplane: { fastPath: ${options.fastPath ?? 'auto'} }
+paths: { state: ${options.folder}/state, runtime: ${options.folder}/runtime }
 `;
 
 function setForwarding(gateway: LabHost, value: '0' | '1'): void {

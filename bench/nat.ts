@@ -24,6 +24,8 @@ interface Measurement {
   readonly unit: Unit;
   /** An odd number. */
   readonly rounds: number;
+  /** It is about sessions that were judged before, so it is measured without the fast path, too. */
+  readonly isFast?: true;
   /** What a contender reaches that has just been started. */
   readonly measure: (bed: NatBed) => Promise<Reached>;
 }
@@ -67,6 +69,7 @@ const measurements = {
     what: 'bulk TCP with GSO, inside to outside',
     unit: gigabits,
     rounds: 5,
+    isFast: true,
     measure: async (bed) => ({
       rate: await bed.bulk({ towards: 'outside', seconds: BULK_SECONDS }),
     }),
@@ -75,6 +78,7 @@ const measurements = {
     what: 'bulk TCP with GSO, outside to inside',
     unit: gigabits,
     rounds: 5,
+    isFast: true,
     measure: async (bed) => ({
       rate: await bed.bulk({ towards: 'inside', seconds: BULK_SECONDS }),
     }),
@@ -83,12 +87,14 @@ const measurements = {
     what: '64-byte UDP, 1,000 flows',
     unit: packets,
     rounds: 5,
+    isFast: true,
     measure: (bed) => steadyRate(bed, flowCounts.few),
   },
   many: {
     what: '64-byte UDP, 100,000 flows',
     unit: packets,
     rounds: 3,
+    isFast: true,
     measure: (bed) => steadyRate(bed, flowCounts.many),
   },
   million: {
@@ -124,6 +130,7 @@ export async function benchNat(): Promise<readonly BenchRow[]> {
   await using bed = await NatBed.start();
   const contenders: Contenders = {
     ours: gatehouse(bed.lab.directory),
+    slow: gatehouse(bed.lab.directory, { fastPath: 'off' }),
     peer: nftMasquerade,
     plain: plainForwarding,
   };
@@ -154,6 +161,7 @@ export async function benchNat(): Promise<readonly BenchRow[]> {
 
 interface Contenders {
   readonly ours: NatContender;
+  readonly slow: NatContender;
   readonly peer: NatContender;
   readonly plain: NatContender;
 }
@@ -161,6 +169,7 @@ interface Contenders {
 /** Absent where the contender failed. */
 interface Figures {
   readonly ours?: number;
+  readonly slow?: number;
   readonly peer?: number;
   readonly plain?: number;
 }
@@ -169,7 +178,7 @@ interface Figures {
 async function compare(
   bed: NatBed,
   contenders: Contenders,
-  { what, rounds, measure }: Measurement,
+  { what, rounds, isFast, measure }: Measurement,
 ): Promise<Figures> {
   const failed = new Set<NatContender>();
   const attempt = async (contender: NatContender): Promise<number> => {
@@ -184,13 +193,16 @@ async function compare(
       return Number.NaN;
     }
   };
-  const { ours, peer, plain } = await medians(rounds, {
+  if (isFast === undefined) failed.add(contenders.slow);
+  const { ours, slow, peer, plain } = await medians(rounds, {
     ours: () => attempt(contenders.ours),
+    slow: () => attempt(contenders.slow),
     peer: () => attempt(contenders.peer),
     plain: () => attempt(contenders.plain),
   });
   return {
     ...(failed.has(contenders.ours) ? {} : { ours }),
+    ...(failed.has(contenders.slow) ? {} : { slow }),
     ...(failed.has(contenders.peer) ? {} : { peer }),
     ...(failed.has(contenders.plain) ? {} : { plain }),
   };
@@ -202,19 +214,21 @@ function tellFailure(what: string, error: unknown): void {
 }
 
 /** A row needs both; what is missing was told when it failed. */
-function rowsOf({ what, unit }: Measurement, { ours, peer, plain }: Figures): BenchRow[] {
+function rowsOf({ what, unit }: Measurement, { ours, slow, peer, plain }: Figures): BenchRow[] {
   if (ours === undefined || peer === undefined) {
     process.stderr.write(`${what}: ${written(ours, unit)}, the peer ${written(peer, unit)}\n`);
     return [];
   }
   const without = `${plainForwarding.name} ${written(plain, unit)}`;
+  const row = (name: string, figure: number): BenchRow => ({
+    what: name,
+    figure: written(figure, unit),
+    peer: `${nftMasquerade.name} ${written(peer, unit)} (${without})`,
+    ratio: figure / peer,
+  });
   return [
-    {
-      what,
-      figure: written(ours, unit),
-      peer: `${nftMasquerade.name} ${written(peer, unit)} (${without})`,
-      ratio: ours / peer,
-    },
+    row(what, ours),
+    ...(slow === undefined ? [] : [row(`${what}, without the fast path`, slow)]),
   ];
 }
 

@@ -80,8 +80,15 @@ __noinline int nat_find_way(struct __sk_buff *skb, struct nat_run *run, __be32 t
 	return interface;
 }
 
-/* RFC 1812 section 5.3.1. Returns 0, or -1 when the packet cannot be changed. */
-static __always_inline int nat_lower_ttl(struct __sk_buff *skb)
+/* What the kernel makes of the type of service where it forwards (ip_tos2prio), a digit each. */
+#define PRIORITIES	     0x4620
+#define NAT_PRIORITY_OF(tos) (PRIORITIES >> ((tos) >> 3 & 3) * 4 & 0xf)
+
+/*
+ * What forwarding does to each packet (RFC 1812 section 5.3.1). Returns 0, or -1 when the packet
+ * cannot be changed.
+ */
+static __always_inline int nat_forward(struct __sk_buff *skb)
 {
 	void *data_end = (void *)(long)skb->data_end;
 	struct iphdr *ip = (void *)(long)skb->data + IP_OFFSET_IN_FRAME;
@@ -93,6 +100,7 @@ static __always_inline int nat_lower_ttl(struct __sk_buff *skb)
 	ip->ttl--;
 	after = *(__be16 *)&ip->ttl;
 	ip->check = checksum_replace(ip->check, before, after);
+	skb->priority = NAT_PRIORITY_OF(ip->tos);
 	return 0;
 }
 
@@ -105,7 +113,7 @@ __noinline int nat_leave_by(struct __sk_buff *skb, struct nat_run *run, __u32 in
 		.ipv4_nh = run->next_hop,
 	};
 
-	if (nat_lower_ttl(skb) != 0)
+	if (nat_forward(skb) != 0)
 		return nat_drop(NAT_COUNTER_DROPPED_MALFORMED);
 	skb->mark |= PACKET_MARK_DONE;
 	nat_count(NAT_COUNTER_FAST);

@@ -468,7 +468,7 @@ __noinline int nat_insert(struct nat_run *run, const struct nat_session *session
 
 	if (!first || !second || !nat_try_lock(&first->lock))
 		return -NAT_COUNTER_DROPPED_CONTENDED;
-	/* Under its lock nothing of the first goes away, so that the second need not be looked at. */
+	/* Under its lock nothing goes away from the first: the second need not be looked at. */
 	is_second_locked = first != second && (first->away || nat_unused_slot(first) >= SLOTS);
 	if (is_second_locked && !nat_try_lock(&second->lock)) {
 		nat_unlock(&first->lock);

@@ -125,9 +125,9 @@ export const dataplaneSchema = section(
   {
     fastPath: oneOf(fastPathWords, {
       description:
-        'Where packets of sessions that the rules have let through take the short way, past routing ' +
-        "and rules: XDP, tc, nowhere, or what suits each interface. There is none while others' " +
-        'rules may judge forwarded packets.',
+        'Where packets of sessions that the rules have let through take the short way, past ' +
+        'routing and rules: XDP, tc, nowhere, or what suits each interface. There is none while ' +
+        "others' rules may judge forwarded packets.",
       default: 'auto',
     }),
     interfaces: byInterface(

@@ -31,7 +31,8 @@ export function obstacleIn(others: readonly OtherFirewall[]): string | undefined
   if (first === undefined) return undefined;
   const owner = first.owner === undefined ? '' : ` (${first.owner})`;
   const rest = more.length === 0 ? '' : ` and ${more.length} more`;
-  return `since table ${first.table.slice(0, TABLE_SHOWN_MAX)}${owner}${rest} may judge forwarded packets`;
+  const table = first.table.slice(0, TABLE_SHOWN_MAX);
+  return `since table ${table}${owner}${rest} may judge forwarded packets`;
 }
 
 /** Longer names are cut, so that the sentence fits into a note of the status. */

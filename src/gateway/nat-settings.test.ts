@@ -104,10 +104,13 @@ test('interfaces have their numbers while they are there', () => {
 });
 
 test('the fast path is where the config does not switch it off', () => {
-  const text = `{ version: 1, wan: { interface: wan0, address: 203.0.113.1/24, gateway: 203.0.113.9 },
-    networks: {
-    a: { interfaces: [a0], address: 10.77.1.1/24 }, b: { interfaces: [b0], address: 10.77.2.1/24 } },
-    dataplane: { fastPath: off, interfaces: { wan0: { fastPath: auto }, b0: { fastPath: xdp } } } }`;
+  const text = `version: 1
+wan: { interface: wan0, address: 203.0.113.1/24, gateway: 203.0.113.9 }
+networks:
+  a: { interfaces: [a0], address: 10.77.1.1/24 }
+  b: { interfaces: [b0], address: 10.77.2.1/24 }
+dataplane: { fastPath: off, interfaces: { wan0: { fastPath: auto }, b0: { fastPath: xdp } } }
+`;
   const { config, problems } = parseConfig(text, { fileName: 'x' });
   assert.ok(config, JSON.stringify(problems));
   const plan = planNat(config, {});

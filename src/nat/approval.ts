@@ -1,10 +1,13 @@
 /**
  * nft judges a session once, and once more after each change of the rules (docs/nat.md,
  * "Approval"): a packet of its opener that leaves by an egress hook was let through, and from
- * then on the session's packets are approved at ingress hooks.
+ * then on the session's packets are approved at ingress hooks. What is judged is a way from one
+ * interface to another: what comes in elsewhere is not approved.
  */
 import { tcpFlags } from './ipv4-packet.ts';
 import { packetKinds, packetMarks } from './nat-hook.ts';
+import { interfaceIndexOf } from './nat-settings.ts';
+import { isImplausible } from './odd-addresses.ts';
 import type { Passage } from './passage.ts';
 import type { EndIndex, Session } from './session.ts';
 
@@ -13,14 +16,20 @@ export function generationMark(generation: number): number {
   return (generation & 0xff) << GENERATION_SHIFT;
 }
 
-/** At an egress hook. A packet that came in before the last change of the rules judges nothing. */
+/**
+ * At an egress hook. A packet that came in before the last change of the rules judges nothing; one
+ * that goes another way than between the interfaces of its addresses, or has an address that
+ * nobody can have, takes the judgement back.
+ */
 export function judge(
   passage: Passage,
   { session, sender }: { readonly session: Session; readonly sender: EndIndex },
 ): void {
-  const { generation } = passage.state;
-  const isJudging = session.initiator === sender && isByRulesOfNow(passage);
-  if (isJudging && generation !== 0) session.judged = generation;
+  if (session.initiator !== sender || !isByRulesOfNow(passage)) return;
+  const { state, packet } = passage;
+  const ends = [packet.source, packet.destination];
+  const isOdd = ends.some((address) => isImplausible(state.settings, address));
+  session.judged = isBetweenItsInterfaces(passage) && !isOdd ? state.generation : 0;
 }
 
 /** The same for a session that the packet opens: at an ingress hook nft has not seen it. */
@@ -29,18 +38,34 @@ export function judgeFirst(passage: Passage, session: Session): void {
 }
 
 /** At an ingress hook. */
-export function isApproved({ state, packet }: Passage, session: Session): boolean {
-  const { transport } = packet;
+export function isApproved(passage: Passage, session: Session): boolean {
+  const { state, packet, interfaceIndex } = passage;
+  const { transport, source } = packet;
   // nft clamps its MSS.
   if (transport.kind === 'tcp' && (transport.tcp.flags & tcpFlags.syn) !== 0) return false;
-  return state.generation !== 0 && session.isConfirmed && session.judged === state.generation;
+  const isJudged = state.generation !== 0 && session.judged === state.generation;
+  if (!isJudged || !session.isConfirmed) return false;
+  return isAtHome(passage, source, interfaceIndex);
 }
 
 const GENERATION_SHIFT = 23;
 
 function isByRulesOfNow({ state, mark, isMadeByGateway }: Passage): boolean {
-  if (isMadeByGateway) return false;
+  if (isMadeByGateway || state.generation === 0) return false;
   // It was judged as what it answers, though it may open a session of its own now.
   if ((mark & packetMarks.kind) === packetKinds.reply) return false;
   return (mark & packetMarks.generation) === generationMark(state.generation);
+}
+
+function isBetweenItsInterfaces(passage: Passage): boolean {
+  const { packet, cameInBy, interfaceIndex } = passage;
+  return (
+    isAtHome(passage, packet.source, cameInBy) &&
+    isAtHome(passage, packet.destination, interfaceIndex)
+  );
+}
+
+/** An interface that is not there is nobody's. */
+function isAtHome({ state }: Passage, address: number, interfaceIndex: number): boolean {
+  return interfaceIndex !== 0 && interfaceIndexOf(state.settings, address) === interfaceIndex;
 }

@@ -12,7 +12,8 @@ import {
 } from './icmp-errors.ts';
 import { type Endpoint, tcpFlags } from './ipv4-packet.ts';
 import type { Mapping, NatClass } from './mapping-table.ts';
-import { externalIndexOf, type NatFiltering, networkOf } from './nat-settings.ts';
+import { type NatFiltering, networkOf } from './nat-settings.ts';
+import { isMartian } from './odd-addresses.ts';
 import {
   classOf,
   type Decision,
@@ -202,15 +203,4 @@ function quotedSender(passage: Passage, quoted: QuotedPacket, index: number): En
 
 function localUnlessMartian(passage: Passage): Decision {
   return isMartian(passage) ? drop('droppedMartian') : passAsRequest;
-}
-
-/** From the internet with a source that cannot be there. */
-/** A source that nobody on the internet can have, from there. */
-export function isMartian({ hook, packet: { source }, state: { settings } }: Passage): boolean {
-  if (hook !== 'wan-ingress') return false;
-  const first = source >>> 24;
-  if (first === 0 || first === 127 || first >= 224) return true;
-  return (
-    networkOf(settings, source) !== undefined || externalIndexOf(settings, source) !== undefined
-  );
 }

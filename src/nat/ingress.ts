@@ -1,11 +1,12 @@
 /** What came in: destinations are translated, and nft is told what is known. */
 import { isApproved } from './approval.ts';
-import { isMartian, translateDestination } from './destination-side.ts';
+import { translateDestination } from './destination-side.ts';
 import { rememberFragment } from './fragment-following.ts';
 import { judgeUntranslatedError } from './icmp-errors.ts';
 import { isMappingHopeless } from './mapping-upkeep.ts';
 import { packetKinds, packetMarks } from './nat-hook.ts';
 import { externalIndexOf, networkOf } from './nat-settings.ts';
+import { isMartian } from './odd-addresses.ts';
 import {
   classOf,
   type Decision,

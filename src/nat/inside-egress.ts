@@ -28,7 +28,7 @@ import {
 import { leaveFrom, openUntranslated, rememberSource } from './wan-egress.ts';
 
 /** What needs nothing here, whatever it is: it belongs to a session. */
-export function isLeftAlone(mark: number): boolean {
+export function isKnownToInside(mark: number): boolean {
   if (mark & packetMarks.hairpin) return false;
   if (mark & packetMarks.approved) return true;
   const kind = mark & packetMarks.kind;

@@ -4,11 +4,13 @@ import { NatSettings as Layout } from '../abi/layouts.generated.ts';
 import { requireIpv4Address } from '../net/ipv4-address.ts';
 import { natTestSettings } from '../testing/nat-test-settings.ts';
 import {
+  interfaceIndexOf,
   maskOf,
   natSettingsLayout,
   networkIndexOf,
   networkOf,
   ticksForSeconds,
+  withInterfaces,
 } from './nat-settings.ts';
 
 const place = { sessionBucketCount: 64, mappingBucketCount: 128 };
@@ -28,6 +30,33 @@ test('an inside address is found in its network, and others in none', () => {
 
 test('masks cover no bit and every bit', () => {
   assert.deepEqual([maskOf(0), maskOf(24) >>> 0, maskOf(32) >>> 0], [0, 0xffff_ff00, 0xffff_ffff]);
+});
+
+test('an address belongs to the interface of its network, and any other to that of the WAN', () => {
+  const settings = withInterfaces(natTestSettings, { wan: 9, networks: [5, 0, 7, 8] });
+  const belongsTo = (address: string) => interfaceIndexOf(settings, requireIpv4Address(address));
+  assert.equal(belongsTo('10.77.0.255'), 5);
+  assert.equal(belongsTo('10.78.0.2'), 0);
+  assert.equal(belongsTo('192.0.2.2'), 8);
+  assert.equal(belongsTo('10.80.0.1'), 9);
+  assert.equal(belongsTo('203.0.113.1'), 9);
+});
+
+test('the kernel programs are told of interfaces, and of no fast path', () => {
+  const interfaces = { wan: 9, networks: [5, 0, 7, 8] };
+  const settings = { ...withInterfaces(natTestSettings, interfaces), wanIsPublic: true };
+  const { networks, ...layout } = natSettingsLayout(settings, place);
+  assert.deepEqual([layout.wanInterface, layout.wanIsPublic, layout.wanFastPath], [9, 1, 0]);
+  assert.deepEqual(
+    networks.slice(0, 5).map((network) => [network.interface, network.fastPath]),
+    [
+      [5, 0],
+      [0, 0],
+      [7, 0],
+      [8, 0],
+      [0, 0],
+    ],
+  );
 });
 
 test('settings survive the way through the layout of the kernel programs', () => {

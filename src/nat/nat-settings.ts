@@ -21,6 +21,8 @@ export interface NatNetwork {
   /** False: routed, with sessions but without translation. */
   readonly isTranslated: boolean;
   readonly filtering: NatFiltering;
+  /** Where its hosts are. 0: the interface is not there. */
+  readonly interfaceIndex: number;
 }
 
 export interface NatExternal {
@@ -64,6 +66,17 @@ export interface NatSettings {
   readonly outsideSessionsPerMapping: number;
   /** Where fragments before their first go. 0: nowhere. */
   readonly holdInterface: number;
+  /** 0: it is not there. */
+  readonly wanInterfaceIndex: number;
+  /** Private addresses cannot be behind it. */
+  readonly wanIsPublic: boolean;
+}
+
+/** Where addresses belong now: indices of interfaces, 0 where there is none. */
+export interface NatInterfaces {
+  readonly wan: number;
+  /** By the index of the network in the settings. */
+  readonly networks: readonly number[];
 }
 
 const NANOSECONDS_PER_TICK = 2 ** 30;
@@ -86,6 +99,26 @@ export function networkOf(settings: NatSettings, address: number): NatNetwork | 
   return settings.networks[networkIndexOf(settings, address) ?? -1];
 }
 
+/** @returns the index of the interface that an address belongs to; 0 when it is not there */
+export function interfaceIndexOf(settings: NatSettings, address: number): number {
+  return networkOf(settings, address)?.interfaceIndex ?? settings.wanInterfaceIndex;
+}
+
+/** The same settings while the interfaces have these numbers. */
+export function withInterfaces(
+  settings: NatSettings,
+  { wan, networks }: NatInterfaces,
+): NatSettings {
+  return {
+    ...settings,
+    wanInterfaceIndex: wan,
+    networks: settings.networks.map((network, index) => ({
+      ...network,
+      interfaceIndex: networks[index] ?? 0,
+    })),
+  };
+}
+
 /** @returns the index of an external address, or undefined */
 export function externalIndexOf(settings: NatSettings, address: number): number | undefined {
   const index = settings.externals.findIndex((external) => external.address === address);
@@ -104,7 +137,7 @@ export interface SettingsPlace {
   readonly fixedNowNs?: bigint;
 }
 
-/** The same as the kernel programs read it. */
+/** The same as the kernel programs read it, without the fast path, which the twin does not have. */
 export function natSettingsLayout(settings: NatSettings, place: SettingsPlace): Layout {
   const { times, pool, externals, networks } = settings;
   return {
@@ -126,6 +159,9 @@ export function natSettingsLayout(settings: NatSettings, place: SettingsPlace): 
     mappingsPerHost: settings.mappingsPerHost,
     outsideSessionsPerMapping: settings.outsideSessionsPerMapping,
     holdInterface: settings.holdInterface,
+    wanInterface: settings.wanInterfaceIndex,
+    wanIsPublic: settings.wanIsPublic ? 1 : 0,
+    wanFastPath: 0,
     externalCount: externals.length,
     networkCount: networks.length,
     poolFirst: pool.first,
@@ -138,7 +174,7 @@ export function natSettingsLayout(settings: NatSettings, place: SettingsPlace): 
     }),
     networks: filled(networks.map(networkLayout), {
       count: NatLimits.networks,
-      filler: { prefix: 0, mask: 0, gateway: 0, translate: 0, filtering: 0 },
+      filler: emptyNetwork,
     }),
   };
 }
@@ -149,16 +185,24 @@ const filteringNumbers: { readonly [F in NatFiltering]: number } = {
   'address-and-port-dependent': filterings.addressAndPortDependent,
 };
 
+const emptyNetwork = {
+  ...{ prefix: 0, mask: 0, gateway: 0, interface: 0 },
+  ...{ translate: 0, filtering: 0, fastPath: 0 },
+};
+
 function externalLayout({ address, oneToOne, filtering }: NatExternal) {
   return { address, oneToOne: oneToOne ?? 0, filtering: filteringNumbers[filtering] };
 }
 
-function networkLayout({ prefix, prefixLength, gateway, isTranslated, filtering }: NatNetwork) {
+function networkLayout(network: NatNetwork) {
+  const { prefix, gateway, interfaceIndex } = network;
   return {
     ...{ prefix, gateway },
-    mask: maskOf(prefixLength) >>> 0,
-    translate: isTranslated ? 1 : 0,
-    filtering: filteringNumbers[filtering],
+    mask: maskOf(network.prefixLength) >>> 0,
+    interface: interfaceIndex,
+    translate: network.isTranslated ? 1 : 0,
+    filtering: filteringNumbers[network.filtering],
+    fastPath: 0,
   };
 }
 

@@ -23,7 +23,14 @@ function handle(
   { hook, bytes, tick = 100 }: { hook: NatHook; bytes: Frame; tick?: number },
 ) {
   const interfaceIndex = 1;
-  return twin.handlePacket({ hook, bytes, tick, mark: 0, interfaceIndex, isMadeByGateway: false });
+  return twin.handlePacket({
+    hook,
+    bytes,
+    tick,
+    mark: 0,
+    interfaceIndex,
+    cameInBy: interfaceIndex,
+  });
 }
 
 test('sessions are listed with both endpoints as either side sees them', () => {

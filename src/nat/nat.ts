@@ -1,18 +1,23 @@
 /**
  * The NAT as docs/nat.md specifies it: the twin of bpf/gateway/nat.bpf.c. It is the reference in
  * tests. Tables are plain maps with a size, so that what depends on the kernel's buckets differs:
- * which of several sessions goes when there is no room.
+ * which of several sessions goes when there is no room. There is no fast path.
  */
 import { type Ipv4Address, ipv4Address } from '../net/ipv4-address.ts';
 import { generationMark } from './approval.ts';
 import { FragmentTable } from './fragment-table.ts';
 import { handleIngress, markOf } from './ingress.ts';
-import { handleInsideEgress, isLeftAlone } from './inside-egress.ts';
-import { isIpv4Frame, parseIpv4Packet } from './ipv4-packet.ts';
+import { handleInsideEgress, isKnownToInside } from './inside-egress.ts';
+import { type Ipv4Packet, isIpv4Frame, parseIpv4Packet } from './ipv4-packet.ts';
 import { MappingTable, type NatClass } from './mapping-table.ts';
 import { NatCounters, type NatCounts } from './nat-counters.ts';
 import { type NatHook, packetMarks } from './nat-hook.ts';
-import { type NatSettings, networkIndexOf } from './nat-settings.ts';
+import {
+  type NatInterfaces,
+  type NatSettings,
+  networkIndexOf,
+  withInterfaces,
+} from './nat-settings.ts';
 import {
   type Decision,
   drop,
@@ -24,7 +29,7 @@ import {
 } from './passage.ts';
 import { type Session, type SessionEnd, timeClassOf } from './session.ts';
 import { SessionTable } from './session-table.ts';
-import { handleWanEgress } from './wan-egress.ts';
+import { handleWanEgress, isDone } from './wan-egress.ts';
 
 export interface NatTwinOptions {
   readonly settings: NatSettings;
@@ -58,8 +63,8 @@ export interface ArrivingPacket {
   readonly mark: number;
   /** The interface of the hook. */
   readonly interfaceIndex: number;
-  /** It came in by no interface (`ingress_ifindex` is zero). */
-  readonly isMadeByGateway: boolean;
+  /** The interface that the packet came in by, for egress hooks. 0: the gateway made it. */
+  readonly cameInBy: number;
   /** Now, in units of 2^30 ns; never less than before. */
   readonly tick: number;
 }
@@ -156,6 +161,11 @@ export class NatTwin {
     this.#state.generation = generation;
   }
 
+  /** Interfaces went, came, or have other numbers from now on. */
+  setInterfaces(interfaces: NatInterfaces): void {
+    this.#state.settings = withInterfaces(this.#state.settings, interfaces);
+  }
+
   /** Ends all sessions, as by hand. */
   killSessions(): void {
     this.#state.sessions.kill();
@@ -173,15 +183,11 @@ export class NatTwin {
     const { settings } = this.#state;
     const isWithoutSettings = settings.externals.length === 0 && settings.networks.length === 0;
     if (isWithoutSettings || !isIpv4Frame(arriving.bytes)) return { decision: passAsRequest };
-    if (arriving.hook === 'inside-egress' && isLeftAlone(arriving.mark)) {
-      return { decision: passAsRequest };
-    }
+    if (isLeftAlone(arriving)) return { decision: passAsRequest };
     const packet = parseIpv4Packet(arriving.bytes);
     if (packet === undefined) return { decision: drop('droppedMalformed') };
-    const { hook, tick, mark, interfaceIndex, isMadeByGateway } = arriving;
-    const state = this.#state;
-    const passage = { state, packet, hook, tick, mark, interfaceIndex, isMadeByGateway };
-    switch (hook) {
+    const passage = passageOf(arriving, packet, this.#state);
+    switch (arriving.hook) {
       case 'wan-egress':
         return { decision: handleWanEgress(passage), passage };
       case 'inside-egress':
@@ -227,6 +233,18 @@ export class NatTwin {
     if (external === undefined || shown === undefined) return end;
     return { ...end, external: { address: shown, port: external.port } };
   }
+}
+
+/** What egress hooks let go on, whatever it is: all that was to be done for it is done. */
+function isLeftAlone({ hook, mark, cameInBy }: ArrivingPacket): boolean {
+  if (hook === 'inside-egress') return isKnownToInside(mark);
+  return hook === 'wan-egress' && isDone(mark) && cameInBy !== 0;
+}
+
+function passageOf(arriving: ArrivingPacket, packet: Ipv4Packet, state: NatState): Passage {
+  const { hook, tick, mark, interfaceIndex, cameInBy } = arriving;
+  const isMadeByGateway = cameInBy === 0;
+  return { state, packet, hook, tick, mark, interfaceIndex, cameInBy, isMadeByGateway };
 }
 
 function stateOf(session: Session): SessionListing['state'] {

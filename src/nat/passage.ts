@@ -18,7 +18,7 @@ export type IsOwnPort = (place: {
 export interface NatState {
   /** The number of nft's rules, 32 bits. 0: nothing is approved. */
   generation: number;
-  readonly settings: NatSettings;
+  settings: NatSettings;
   readonly sessions: SessionTable;
   readonly mappings: MappingTable;
   readonly fragments: FragmentTable;
@@ -38,7 +38,10 @@ export interface Passage {
   readonly tick: number;
   /** The mark as the packet brought it. */
   readonly mark: number;
+  /** The interface of the hook: at egress, the one that the packet leaves by. */
   readonly interfaceIndex: number;
+  /** The interface that the packet came in by. 0: by none. */
+  readonly cameInBy: number;
   /** It came in by no interface. */
   readonly isMadeByGateway: boolean;
 }

@@ -36,7 +36,10 @@ const outside = address('198.51.100.1');
 const networks = [
   { prefix: address('10.77.0.0'), mask: address('255.255.255.0'), translate: 1 },
   { prefix: address('10.88.0.0'), mask: address('255.255.255.0'), translate: 0 },
-].map((network) => ({ ...network, gateway: network.prefix + 1, filtering: 0 }));
+].map((network) => ({
+  ...network,
+  ...{ gateway: network.prefix + 1, interface: 0, filtering: 0, fastPath: 0 },
+}));
 
 const settings = {
   hashKey: [0x0706_0504_0302_0100n, 0x0f0e_0d0c_0b0a_0908n],

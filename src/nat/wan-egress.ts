@@ -5,6 +5,7 @@ import { followOutward, rememberFragment } from './fragment-following.ts';
 import { isSpokenByGateway, translateErrorOutward } from './icmp-errors.ts';
 import { type ExternalEndpoint, MAPPING_MARGIN_TICKS } from './mapping-table.ts';
 import { externalOf, findOrOpenMapping } from './mapping-upkeep.ts';
+import { packetMarks } from './nat-hook.ts';
 import { externalIndexOf, type NatFiltering, networkIndexOf } from './nat-settings.ts';
 import {
   classOf,
@@ -27,6 +28,11 @@ import {
   meetSession,
   openSession,
 } from './session-upkeep.ts';
+
+/** The fast path has translated it. */
+export function isDone(mark: number): boolean {
+  return (mark & packetMarks.done) !== 0;
+}
 
 export function handleWanEgress(passage: Passage): Decision {
   const { packet, state } = passage;

@@ -34,6 +34,7 @@ import {
   withBytes,
 } from './nat-packets.ts';
 import { natTestSettings } from './nat-test-settings.ts';
+import { MADE_BY_GATEWAY } from './tested-nat.ts';
 
 const { times } = natTestSettings;
 const host = '10.77.0.2';
@@ -153,7 +154,7 @@ const changes: readonly NatCase[] = [
 
 function madeByGateway(step: NatStep): NatStep {
   if (!('packet' in step)) return step;
-  return { ...step, packet: { ...step.packet, isMadeByGateway: true } };
+  return { ...step, packet: { ...step.packet, cameInBy: MADE_BY_GATEWAY } };
 }
 
 const othersThanTheOpener: readonly NatCase[] = [
@@ -513,7 +514,7 @@ const [firstOutside, laterOutside] = fragments(whole.outside, 24);
 const first: Crossing = { inside: firstInside, outside: firstOutside };
 const later: Crossing = { inside: laterInside, outside: laterOutside };
 
-const MARK_OF_OTHERS = 0x807f_f83f;
+const MARK_OF_OTHERS = 0x807f_f03f;
 
 function marked(step: NatStep): NatStep {
   if (!('packet' in step) || step.outcome.mark === undefined) return step;

@@ -4,11 +4,12 @@ import { NatLimits } from '../abi/layouts.generated.ts';
 import type { PortForward } from '../nat/nat.ts';
 import type { NatCounterName, NatCounts } from '../nat/nat-counters.ts';
 import { type NatHook, type PacketKind, packetKinds, packetMarks } from '../nat/nat-hook.ts';
-import type { NatSettings } from '../nat/nat-settings.ts';
+import type { NatInterfaces, NatSettings } from '../nat/nat-settings.ts';
 import { describeFrame, type Frame } from './nat-packets.ts';
 import { natTestSettings } from './nat-test-settings.ts';
 import {
   FIRST_TICK,
+  MADE_BY_GATEWAY,
   type NatUnderTest,
   type TestedOutcome,
   type TestedPacket,
@@ -28,6 +29,7 @@ export interface NatCase {
 export type NatStep =
   | { readonly wait: number }
   | { readonly newRules: number }
+  | { readonly newInterfaces: NatInterfaces }
   | { readonly kill: 'all sessions' }
   | { readonly judged: readonly number[] }
   | { readonly packet: TestedPacket; readonly outcome: TestedOutcome };
@@ -51,6 +53,8 @@ export function runNatCase(nat: NatUnderTest, { steps }: NatCase): void {
       nat.setTick(tick);
     } else if ('newRules' in step) {
       nat.setGeneration(step.newRules);
+    } else if ('newInterfaces' in step) {
+      nat.setInterfaces(step.newInterfaces);
     } else if ('kill' in step) {
       nat.killSessions();
     } else if ('judged' in step) {
@@ -72,6 +76,11 @@ export function wait(ticks: number): NatStep {
 /** nft has other rules from now on, which have this number. */
 export function newRules(generation: number): NatStep {
   return { newRules: generation };
+}
+
+/** From now on addresses belong to these interfaces. */
+export function newInterfaces(interfaces: NatInterfaces): NatStep {
+  return { newInterfaces: interfaces };
 }
 
 /** Somebody ends all sessions by hand. */
@@ -137,7 +146,7 @@ export function dropped(hook: NatHook, sent: Frame, ...counted: Counted): NatSte
 
 /** The gateway itself sends it to the internet. */
 export function fromGateway(sent: Frame, seen: Frame, ...counted: Counted): NatStep {
-  const packet = { hook: 'wan-egress', bytes: sent, isMadeByGateway: true } as const;
+  const packet = { hook: 'wan-egress', bytes: sent, cameInBy: MADE_BY_GATEWAY } as const;
   const counts = countsOf(counted);
   return { packet, outcome: { verdict: 'pass', bytes: seen, mark: 0, counts } };
 }

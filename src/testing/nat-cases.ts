@@ -8,6 +8,7 @@ import { natIcmpCases } from './nat-icmp-cases.ts';
 import { natMappingCases } from './nat-mapping-cases.ts';
 import { natTcpCases } from './nat-tcp-cases.ts';
 import { natUpdateCases } from './nat-update-cases.ts';
+import { natWayCases } from './nat-way-cases.ts';
 
 export const natCases: readonly NatCase[] = [
   ...natMappingCases,
@@ -18,4 +19,5 @@ export const natCases: readonly NatCase[] = [
   ...natFragmentCases,
   ...natUpdateCases,
   ...natApprovalCases,
+  ...natWayCases,
 ];

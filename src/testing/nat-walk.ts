@@ -4,7 +4,8 @@
  * outcomes give the same walk.
  */
 import { generationMark } from '../nat/approval.ts';
-import type { NatHook } from '../nat/nat-hook.ts';
+import { type NatHook, packetMarks } from '../nat/nat-hook.ts';
+import type { NatInterfaces } from '../nat/nat-settings.ts';
 import {
   type Frame,
   fragments,
@@ -18,16 +19,24 @@ import {
   withBytes,
 } from './nat-packets.ts';
 import { SeededRandom } from './seeded-random.ts';
-import type { TestedOutcome, TestedPacket } from './tested-nat.ts';
+import {
+  MADE_BY_GATEWAY,
+  TESTED_INTERFACE_INDEX,
+  type TestedOutcome,
+  type TestedPacket,
+} from './tested-nat.ts';
 
 export type WalkStep =
   | { readonly do: 'wait'; readonly ticks: number }
   | { readonly do: 'change-rules'; readonly generation: number }
+  | { readonly do: 'change-interfaces'; readonly interfaces: NatInterfaces }
   | { readonly do: 'kill' }
   | { readonly do: 'send'; readonly packet: TestedPacket };
 
 const insideHosts = ['10.77.0.2', '10.77.0.3', '10.77.0.9', '10.78.0.2', '10.79.0.2', '192.0.2.2'];
 const gateways = ['10.77.0.1', '192.0.2.1'];
+/** How the addresses of each network begin, in the order of the settings. */
+const networkStarts = ['10.77.0.', '10.78.0.', '10.79.0.', '192.0.2.'];
 const externals = ['203.0.113.1', '203.0.113.9', '203.0.113.2'];
 const remotes = ['198.51.100.1', '198.51.100.2', '198.51.100.3'];
 const strangers = ['127.0.0.1', '0.1.2.3', '224.0.0.5', '240.0.0.1', '10.99.0.1'];
@@ -36,7 +45,7 @@ const ports = [53, 80, 1023, 5000, 5001, 5002, 61_500];
 const SEEN_MAX = 40;
 /** The kernel's test run takes no IPv4 frame with less than a whole header. */
 const SHORTEST_FRAME_BYTES = 34;
-const HAIRPIN_MARK = 0x200;
+const OTHER_INTERFACE_INDEX = 2;
 const flagSets = ['S', 'S', 'S', 'SA', 'SA', 'A', 'A', 'A', 'PA', 'FA', 'FA', 'F', 'R', 'RA', ''];
 const oddFlagSets = ['SR', 'SF', 'SAF', 'SAR', 'RF', 'FPA', 'FSRA'];
 const protocolsWithoutPorts = [4, 41, 47, 50, 132, 51, 253, 2];
@@ -53,6 +62,10 @@ export class NatWalk {
   readonly #seen: Seen[] = [];
   /** Of nft's rules. */
   #generation = 0;
+  #interfaces: NatInterfaces = {
+    wan: TESTED_INTERFACE_INDEX,
+    networks: networkStarts.map(() => TESTED_INTERFACE_INDEX),
+  };
 
   constructor(seed: number) {
     this.#random = new SeededRandom(seed);
@@ -62,6 +75,7 @@ export class NatWalk {
     const random = this.#random;
     // Also while packets are between their hooks.
     if (random.chance(0.01)) return this.#changeRules();
+    if (random.chance(0.002)) return this.#changeInterfaces();
     if (random.chance(0.001)) return { do: 'kill' };
     const queued = random.chance(0.9) ? this.#next.shift() : undefined;
     if (queued !== undefined) return { do: 'send', packet: queued };
@@ -70,6 +84,18 @@ export class NatWalk {
       return { do: 'wait', ticks };
     }
     return { do: 'send', packet: this.#packet() };
+  }
+
+  /** Mostly back to where everything is at home. */
+  #changeInterfaces(): WalkStep {
+    const random = this.#random;
+    const isUsual = random.chance(0.5);
+    const pick = () =>
+      isUsual
+        ? TESTED_INTERFACE_INDEX
+        : random.pick([TESTED_INTERFACE_INDEX, TESTED_INTERFACE_INDEX, OTHER_INTERFACE_INDEX, 0]);
+    this.#interfaces = { wan: pick(), networks: networkStarts.map(pick) };
+    return { do: 'change-interfaces', interfaces: this.#interfaces };
   }
 
   /** Seldom by so much that the mark has the same bits again, or none. */
@@ -98,8 +124,8 @@ export class NatWalk {
     if (packet.hook.endsWith('egress') && this.#random.chance(0.6)) this.#queueReply(bytes);
     const next = packet.hook.endsWith('ingress') ? nextHook(bytes) : undefined;
     // nft drops some, and then the next hook never sees them.
-    if (next !== undefined && this.#random.chance(0.85))
-      this.#next.push({ hook: next, bytes, mark });
+    if (next === undefined || !this.#random.chance(0.85)) return;
+    this.#next.push({ hook: next, bytes, mark, cameInBy: this.#cameInBy(bytes) });
   }
 
   #packet(): TestedPacket {
@@ -110,9 +136,21 @@ export class NatWalk {
     const hook = random.pick(hooks);
     // The mark of a hairpin stands only where its first half can have written it.
     const isHairpin = hook === 'inside-egress' && nextHook(bytes) === 'inside-egress';
-    const mark = isHairpin ? this.#mark() : this.#mark() & ~HAIRPIN_MARK;
+    const mark = isHairpin ? this.#mark() : this.#mark() & ~packetMarks.hairpin;
     const isMadeByGateway = hook.endsWith('egress') && random.chance(0.5);
-    return { hook, bytes, mark: mark >>> 0, isMadeByGateway };
+    const cameInBy = isMadeByGateway ? MADE_BY_GATEWAY : this.#cameInBy(bytes);
+    return { hook, bytes, mark: mark >>> 0, cameInBy };
+  }
+
+  /** Mostly the interface that its source belongs to. */
+  #cameInBy(bytes: Frame): number {
+    const random = this.#random;
+    if (random.chance(0.1)) return random.pick([TESTED_INTERFACE_INDEX, OTHER_INTERFACE_INDEX]);
+    const source = sourceOf(bytes);
+    const network = networkStarts.findIndex((start) => source.startsWith(start));
+    const { wan, networks } = this.#interfaces;
+    // From one that is not there nothing comes.
+    return (network < 0 ? wan : networks[network]) || TESTED_INTERFACE_INDEX;
   }
 
   /** Bits of others stay; ours mean nothing on the way in. */
@@ -121,8 +159,9 @@ export class NatWalk {
     if (random.chance(0.8)) return 0;
     const generation = random.pick([0, generationMark(this.#generation), 0x7f80_0000]);
     const others = random.pick([0, 0, 0x3f, 0x8000_0000]);
+    const done = random.pick([0, 0, 0, packetMarks.done]);
     const kinds = [0, 0x40, 0x80, 0xc0, 0x100, 0x140, 0x180, 0x200, 0x240, 0x400, 0x440, 0x600];
-    return (random.pick(kinds) | generation | others) >>> 0;
+    return (random.pick(kinds) | generation | done | others) >>> 0;
   }
 
   #likelyHook(bytes: Frame): NatHook {
@@ -147,6 +186,7 @@ export class NatWalk {
       [2, externals],
       [1, insideHosts],
       [0.3, gateways],
+      [0.2, strangers],
     ]);
     const source = `${random.pick(insideHosts)}:${this.#port()}`;
     return this.#transport(`${source} > ${random.pick(to)}:${this.#port()}`);

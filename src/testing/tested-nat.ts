@@ -3,6 +3,7 @@
 import { NatTwin, type NatTwinOptions, type SessionListing } from '../nat/nat.ts';
 import type { NatCounts } from '../nat/nat-counters.ts';
 import type { NatHook } from '../nat/nat-hook.ts';
+import type { NatInterfaces } from '../nat/nat-settings.ts';
 
 export interface NatUnderTest {
   handle(packet: TestedPacket): TestedOutcome;
@@ -10,6 +11,8 @@ export interface NatUnderTest {
   setTick(tick: number): void;
   /** nft has other rules from now on. */
   setGeneration(generation: number): void;
+  /** Interfaces went, came, or have other numbers from now on. */
+  setInterfaces(interfaces: NatInterfaces): void;
   /** Ends all sessions, as by hand. */
   killSessions(): void;
   /** Those that live, in any order. */
@@ -22,8 +25,11 @@ export interface TestedPacket {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Default: 0. */
   readonly mark?: number;
-  /** It came in by no interface. Default: false. */
-  readonly isMadeByGateway?: boolean;
+  /**
+   * Egress hooks: the index of the interface that it came in by. {@link MADE_BY_GATEWAY}: by none.
+   * Default: {@link TESTED_INTERFACE_INDEX}.
+   */
+  readonly cameInBy?: number;
 }
 
 export interface TestedOutcome {
@@ -35,8 +41,14 @@ export interface TestedOutcome {
   readonly counts: NatCounts;
 }
 
-/** The interface that every packet of a test meets the NAT at: the loopback, which always is. */
+/**
+ * The interface that every packet of a test meets the NAT at: the loopback, which always is. Where
+ * a packet comes in or leaves by another one than its addresses belong to, the addresses' is
+ * another: see {@link NatUnderTest.setInterfaces}.
+ */
 export const TESTED_INTERFACE_INDEX = 1;
+/** No interface. */
+export const MADE_BY_GATEWAY = 0;
 /** So late that nothing can have happened before zero. */
 export const FIRST_TICK = 100_000;
 
@@ -47,14 +59,15 @@ export function twinUnderTest(options: NatTwinOptions): NatUnderTest {
   return {
     sessions: () => [...twin.sessions(tick)],
     setGeneration: (generation) => twin.setGeneration(generation),
+    setInterfaces: (interfaces) => twin.setInterfaces(interfaces),
     killSessions: () => twin.killSessions(),
     setTick(next) {
       tick = next;
       twin.setTick(tick);
     },
-    handle({ hook, bytes, mark = 0, isMadeByGateway = false }) {
+    handle({ hook, bytes, mark = 0, cameInBy = TESTED_INTERFACE_INDEX }) {
       const interfaceIndex = TESTED_INTERFACE_INDEX;
-      const packet = { hook, bytes, mark, isMadeByGateway, interfaceIndex, tick };
+      const packet = { hook, bytes, mark, cameInBy, interfaceIndex, tick };
       const outcome = twin.handlePacket(packet);
       const { verdict, counts } = outcome;
       if (verdict === 'drop') return { verdict, counts };

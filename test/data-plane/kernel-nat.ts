@@ -16,9 +16,11 @@ import type { NatCounterName, NatCounts } from '../../src/nat/nat-counters.ts';
 import type { NatHook } from '../../src/nat/nat-hook.ts';
 import {
   type NatExternal,
+  type NatInterfaces,
   natSettingsLayout,
   networkIndexOf,
   type NatSettings as TwinSettings,
+  withInterfaces,
 } from '../../src/nat/nat-settings.ts';
 import { ipv4Address } from '../../src/net/ipv4-address.ts';
 import { udp } from '../../src/testing/nat-packets.ts';
@@ -97,10 +99,7 @@ export class KernelNat implements NatUnderTest, Disposable {
     const cursors = { sweptAt: 0n, sessionCursor: 0, mappingCursor: 0 };
     maps.natWork.update(0, { ...cursors, exhaustedUntilTick, skipped });
     this.setGeneration(0);
-    const { sessionBucketCount = SESSION_BUCKETS } = options;
-    const place = { sessionBucketCount, mappingBucketCount: MAPPING_BUCKETS };
-    NatSettings.encode(natSettingsLayout(options.settings, place), this.#settings.view, 0);
-    this.#options = options;
+    this.#set(options);
     this.#addPortForwards(options);
     this.setTick(FIRST_TICK);
   }
@@ -120,6 +119,12 @@ export class KernelNat implements NatUnderTest, Disposable {
     this.object.maps.natGeneration.update(0, generation);
   }
 
+  setInterfaces(interfaces: NatInterfaces): void {
+    if (this.#options === undefined) throw new Error('interfaces are set before start()');
+    const settings = withInterfaces(this.#options.settings, interfaces);
+    this.#set({ ...this.#options, settings });
+  }
+
   killSessions(): void {
     const { natSessions } = this.object.maps;
     for (const [index, bucket] of natSessions.entries()) {
@@ -131,10 +136,10 @@ export class KernelNat implements NatUnderTest, Disposable {
     }
   }
 
-  handle({ hook, bytes, mark = 0, isMadeByGateway = false }: TestedPacket): TestedOutcome {
+  handle({ hook, bytes, ...fields }: TestedPacket): TestedOutcome {
     const result = this.object.programs[programs[hook]].testRun({
       data: bytes,
-      context: context({ mark, isMadeByGateway }),
+      context: context(fields),
     });
     const verdict = verdicts.get(result.returnValue);
     if (verdict === undefined) throw new Error(`the verdict is ${result.returnValue}`);
@@ -160,6 +165,16 @@ export class KernelNat implements NatUnderTest, Disposable {
   [Symbol.dispose](): void {
     this.#settings.unmap();
     this.object.close();
+  }
+
+  /** The time stays. */
+  #set(options: KernelNatOptions): void {
+    const { sessionBucketCount = SESSION_BUCKETS } = options;
+    const { view } = this.#settings;
+    const fixedNowNs = view.getBigUint64(NatSettings.fields.fixedNowNs.offsetBytes, true);
+    const place = { sessionBucketCount, mappingBucketCount: MAPPING_BUCKETS, fixedNowNs };
+    NatSettings.encode(natSettingsLayout(options.settings, place), view, 0);
+    this.#options = options;
   }
 
   #addPortForwards({ settings, portForwards = [] }: KernelNatOptions): void {
@@ -275,12 +290,14 @@ const INGRESS_INTERFACE_AT = 36;
 const INTERFACE_AT = 40;
 const CONTEXT_BYTES = 192;
 
-function context(options: { mark?: number; isMadeByGateway?: boolean }): Uint8Array<ArrayBuffer> {
+function context({
+  mark = 0,
+  cameInBy = TESTED_INTERFACE_INDEX,
+}: Pick<TestedPacket, 'mark' | 'cameInBy'>): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(CONTEXT_BYTES);
   const view = new DataView(bytes.buffer);
-  view.setUint32(MARK_AT, options.mark ?? 0, true);
-  const ingress = options.isMadeByGateway === true ? 0 : TESTED_INTERFACE_INDEX;
-  view.setUint32(INGRESS_INTERFACE_AT, ingress, true);
+  view.setUint32(MARK_AT, mark, true);
+  view.setUint32(INGRESS_INTERFACE_AT, cameInBy, true);
   view.setUint32(INTERFACE_AT, TESTED_INTERFACE_INDEX, true);
   return bytes;
 }

@@ -125,6 +125,7 @@ const worlds: { readonly [name: string]: KernelNatOptions } = {
       { ...forwarded, class: 'udp', externalPort: 53 },
     ],
   },
+  'behind a public WAN': { settings: { ...natTestSettings, wanIsPublic: true } },
   'with few ports and small quotas': {
     settings: {
       ...natTestSettings,
@@ -178,6 +179,11 @@ function walk(options: KernelNatOptions, seed: number): void {
       kernel.setGeneration(step.generation);
       continue;
     }
+    if (step.do === 'change-interfaces') {
+      twin.setInterfaces(step.interfaces);
+      kernel.setInterfaces(step.interfaces);
+      continue;
+    }
     if (step.do === 'kill') {
       twin.killSessions();
       kernel.killSessions();
@@ -224,8 +230,9 @@ function describeStep(step: WalkStep): string {
   if (step.do === 'wait') return `wait ${step.ticks}`;
   if (step.do === 'change-rules') return `the rules are number ${step.generation}`;
   if (step.do === 'kill') return 'all sessions are killed';
-  const { hook, bytes, mark = 0, isMadeByGateway = false } = step.packet;
-  const origin = isMadeByGateway ? ', made by the gateway' : '';
+  if (step.do === 'change-interfaces') return `interfaces are ${JSON.stringify(step.interfaces)}`;
+  const { hook, bytes, mark = 0, cameInBy } = step.packet;
+  const origin = cameInBy === undefined ? '' : `, came in by ${cameInBy}`;
   return `${hook}: ${describeFrame(bytes)}, mark ${mark.toString(16)}${origin}`;
 }
 

@@ -59,8 +59,10 @@ const settings: NatSettings = {
     prefix: address('10.77.0.0'),
     mask: address('255.255.0.0'),
     gateway: address('10.77.0.1'),
+    interface: 0,
     translate: 1,
     filtering: 0,
+    fastPath: 0,
   }),
 };
 

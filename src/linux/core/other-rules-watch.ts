@@ -1,6 +1,6 @@
 /**
- * Looks whether somebody else's rules may judge forwarded packets. It asks the kernel for the number
- * of its rules each second, and for their chains when that has moved.
+ * Looks whether somebody else's rules may judge forwarded packets. It asks the kernel for the
+ * number of its rules each second, and for their chains when that has moved.
  */
 import { obstacleIn } from '../../gateway/fast-path.ts';
 import { findLegacyFirewalls, findOtherFirewalls } from '../nft-facts.ts';

@@ -1,6 +1,6 @@
 /**
- * Packets counted by protocol, on the config's interfaces as they come and go: by the NAT's programs
- * where those are attached, by a program of its own elsewhere. All count in the same maps.
+ * Packets counted by protocol, on the config's interfaces as they come and go: by the NAT's
+ * programs where those are attached, by a program of its own elsewhere. All count in the same maps.
  */
 import { protocolCountersObject } from '../../abi/protocol-counters.generated.ts';
 import { type ProtocolCount, protocolCounts } from '../../traffic/protocol-counts.ts';
