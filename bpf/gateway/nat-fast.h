@@ -22,7 +22,7 @@ static __always_inline int nat_is_done(const struct __sk_buff *skb)
 	return skb->mark & PACKET_MARK_DONE && !nat_is_made_here(skb);
 }
 
-/* Bytes from the IP header on of what crosses the other link: of a super-packet, one segment. */
+/* Bytes from the IP header on that cross the other link at once: of a super-packet, a segment. */
 static __always_inline __u32 nat_wire_bytes(const struct __sk_buff *skb,
 					    const struct nat_packet *packet)
 {

@@ -89,7 +89,12 @@ export interface NatConfig {
   readonly nat?: string;
   readonly sessions?: number;
   readonly guestsFiltering?: 'address-dependent' | 'address-and-port-dependent';
+  readonly fastPath?: FastPath;
+  /** Interfaces whose packets are always routed, whatever `fastPath` says. */
+  readonly slowInterfaces?: readonly string[];
 }
+
+export type FastPath = 'auto' | 'off';
 
 export interface NatLabOptions {
   /** For the names of the namespaces. */
@@ -193,7 +198,8 @@ export class NatLab implements AsyncDisposable {
     const config = { ...this.#config, ...changes };
     const { rules = [], portForwards = [], wanAddress = addresses.external } = config;
     const { guestsFiltering = 'address-and-port-dependent' } = config;
-    const { nat, sessions = SESSIONS } = config;
+    const { nat, sessions = SESSIONS, fastPath = 'auto', slowInterfaces = [] } = config;
+    const slow = slowInterfaces.map((name) => `${name}: { fastPath: off }`);
     const list = (items: readonly string[]) =>
       items.length === 0 ? ' []' : items.map((item) => `\n  - ${item}`).join('');
     return `# Of a test.
@@ -207,6 +213,7 @@ networks:
     nat: { filtering: ${guestsFiltering} }
   depot: { interfaces: [depot0], address: ${addresses.gatewayDepot}/28, nat: { mode: route } }
 nat: { sessions: ${sessions}${nat === undefined ? '' : `, ${nat}`} }
+dataplane: { fastPath: ${fastPath}, interfaces: { ${slow.join(', ')} } }
 portForwards:${list(portForwards)}
 api: { listen: ['127.0.0.1:8443'], tls: { mode: off } }
 firewall:
@@ -219,14 +226,21 @@ paths: { state: ${this.#stateFolder}, runtime: ${this.#runtimeFolder} }
     return askCore(this.#runtimeFolder, question);
   }
 
+  async status(): Promise<CoreStatus> {
+    const answer = await this.ask({ kind: 'get-status' });
+    assert.ok(answer.kind === 'status', JSON.stringify(answer));
+    return answer.status;
+  }
+
   awaitHealth(): Promise<CoreStatus> {
-    const observe = async () => {
-      const answer = await this.ask({ kind: 'get-status' });
-      assert.ok(answer.kind === 'status', JSON.stringify(answer));
-      return answer.status;
-    };
     const until = ({ healthy }: CoreStatus) => healthy;
-    return waitFor('health', observe, { timeoutMs: TIMEOUT_MS, until });
+    return waitFor('health', () => this.status(), { timeoutMs: TIMEOUT_MS, until });
+  }
+
+  /** Packets that went from interface to interface so far, past routing and nft. */
+  async fastCount(): Promise<number> {
+    const { nat } = await this.status();
+    return nat.counters.find(({ name }) => name === 'fast')?.count ?? 0;
   }
 
   /** Puts a changed config in force. */
