@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { anyText } from '../testing/any-text.ts';
 import { type CliCommand, parseCommandLine } from './arguments.ts';
 import { UsageError } from './usage-error.ts';
 import { globalOptions, globalOptionsOf, verbs } from './verbs.ts';
@@ -230,7 +231,7 @@ test('whatever the words are, there is a command or a UsageError', () => {
     ...globalOptions.map(({ name }) => `--${name}`),
     ...['-', '--', '-h', '--version', '60s', '7', 'bash', '--config=', '--json=1', '='],
   ];
-  const word = fc.oneof(fc.constantFrom(...known), fc.string({ unit: 'binary' }), fc.string());
+  const word = fc.oneof(fc.constantFrom(...known), anyText(), fc.string());
   const names = new Set<string>(verbs.map(({ name }) => name));
   fc.assert(
     fc.property(fc.array(word, { maxLength: 8 }), fc.string(), (words, access) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { anyText } from '../testing/any-text.ts';
 import {
   alignColumns,
   bytesInWords,
@@ -12,7 +13,6 @@ import {
 } from './terminal-text.ts';
 
 const harmless = /^[^\p{C}\p{Zl}\p{Zp}]*$/u;
-const anyText = fc.string({ unit: 'binary' });
 
 test('letters of every language stay, what a terminal obeys does not', () => {
   assert.equal(escapeLine('Zoë 家 🦊\tß'), 'Zoë 家 🦊\tß');
@@ -22,7 +22,7 @@ test('letters of every language stay, what a terminal obeys does not', () => {
 });
 
 test('no text gets through a line with anything that is not printable', () => {
-  fc.assert(fc.property(anyText, (text) => harmless.test(escapeLine(text).replaceAll('\t', ''))));
+  fc.assert(fc.property(anyText(), (text) => harmless.test(escapeLine(text).replaceAll('\t', ''))));
 });
 
 test('JSON reads as the same value and holds nothing that a terminal obeys', () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { anyText } from '../testing/any-text.ts';
 import { formatConfigPath, parseConfigPath } from './config-path.ts';
 import { type ConfigEdit, editConfig } from './edit-config.ts';
 import { exampleConfig } from './example-config.ts';
@@ -27,7 +28,8 @@ function valueAt(text: string, path: readonly (string | number)[]): PlainValue |
   return node === undefined ? undefined : plainValueOf(node);
 }
 
-function pathsIn(text: string): { scalars: (string | number)[][]; all: (string | number)[][] } {
+/** A text, read once for all the edits that it is the start of. */
+function originalOf(text: string) {
   const { tree } = parseSourceTree(text, fileName);
   assert.ok(tree);
   const scalars: (string | number)[][] = [];
@@ -41,7 +43,7 @@ function pathsIn(text: string): { scalars: (string | number)[][]; all: (string |
       for (const [index, item] of node.items.entries()) visit(item, [...path, index]);
   };
   visit(tree.root, []);
-  return { scalars, all };
+  return { text, root: tree.root, scalars, all };
 }
 
 /** Everything that a person can write one value in. */
@@ -73,14 +75,14 @@ const handwritten = [
   '# tail',
 ].join('\n');
 
-const texts = [
+const originals = [
   exampleConfig,
   exampleConfig.replaceAll('\n', '\r\n'),
   `\ufeff${exampleConfig}`,
   handwritten,
   `${handwritten}\n`,
   handwritten.replaceAll('\n', '\r\n'),
-];
+].map(originalOf);
 
 const scalar = fc.oneof(
   fc.constantFrom(
@@ -98,13 +100,15 @@ const scalar = fc.oneof(
 
 test('editing one value changes no other line, and editing it back gives the same text', () => {
   const place = fc
-    .constantFrom(...texts)
-    .chain((text) => fc.tuple(fc.constant(text), fc.constantFrom(...pathsIn(text).scalars)));
+    .constantFrom(...originals)
+    .chain((original) => fc.tuple(fc.constant(original), fc.constantFrom(...original.scalars)));
   fc.assert(
-    fc.property(place, scalar, ([text, path], value) => {
-      const old = valueAt(text, path);
+    fc.property(place, scalar, ([{ text, root }, path], value) => {
+      const node = nodeAt(root, path);
+      assert.ok(node?.kind === 'scalar');
+      const { value: old, source } = node;
       // A value that is empty, or holds quotes, does not say how it was written once it is gone.
-      if (old === undefined || old === null) return;
+      if (old === null) return;
       const changed = edited(text, { path, value });
       const lines = text.split('\n');
       const changedLines = changed.split('\n');
@@ -113,23 +117,17 @@ test('editing one value changes no other line, and editing it back gives the sam
       assert.ok(differing.length <= 1, formatConfigPath(path));
       assert.deepEqual(valueAt(changed, path), value);
       const isSameKind = typeof old === 'string' && typeof value === 'string';
-      const isPlain = !/^["']/.test(sourceAt(text, path));
+      const isPlain = !/^["']/.test(source);
       if (isSameKind || isPlain) assert.equal(edited(changed, { path, value: old }), text);
     }),
     { numRuns: 500 },
   );
 });
 
-function sourceAt(text: string, path: readonly (string | number)[]): string {
-  const { tree } = parseSourceTree(text, fileName);
-  const node = tree === undefined ? undefined : nodeAt(tree.root, path);
-  return node?.kind === 'scalar' ? node.source : '';
-}
-
 test('any value can be put anywhere, and the comments outside of it survive', () => {
   const word = fc.oneof(
     scalar,
-    fc.string({ unit: 'binary' }).filter((text) => text.isWellFormed()),
+    anyText(),
     fc.constantFrom(
       '',
       ' ',
@@ -160,10 +158,10 @@ test('any value can be put anywhere, and the comments outside of it survive', ()
     ),
   }));
   const place = fc
-    .constantFrom(...texts)
-    .chain((text) => fc.tuple(fc.constant(text), fc.constantFrom(...pathsIn(text).all)));
+    .constantFrom(...originals)
+    .chain((original) => fc.tuple(fc.constant(original), fc.constantFrom(...original.all)));
   fc.assert(
-    fc.property(place, value, ([text, path], value) => {
+    fc.property(place, value, ([{ text }, path], value) => {
       const changed = edited(text, { path, value });
       assert.deepEqual(valueAt(changed, path), value);
       for (const comment of ['# head', '# tail']) {
@@ -176,8 +174,8 @@ test('any value can be put anywhere, and the comments outside of it survive', ()
 });
 
 test('anything can be removed, and what stands above and below stays', () => {
-  for (const text of texts) {
-    for (const path of pathsIn(text).all) {
+  for (const { text, all } of originals) {
+    for (const path of all) {
       const changed = edited(text, { path, delete: true });
       const { tree } = parseSourceTree(changed, fileName);
       assert.ok(tree, formatConfigPath(path));

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { anyText } from '../testing/any-text.ts';
 import { findPaths } from './find-paths.ts';
 import { parseConfig } from './parse-config.ts';
 
@@ -35,7 +36,7 @@ test('what is no folder, or no config at all, gives the usual ones', () => {
 test('whatever the text is, two absolute paths are found', () => {
   const around = fc.tuple(fc.string(), fc.string()).map(([a, b]) => `${a}\npaths: { state: ${b}`);
   fc.assert(
-    fc.property(fc.oneof(fc.string({ unit: 'binary' }), around), (text) => {
+    fc.property(fc.oneof(anyText(), around), (text) => {
       const { state, runtime } = findPaths(text);
       assert.ok(state.startsWith('/') && runtime.startsWith('/'));
     }),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { anyText } from '../testing/any-text.ts';
 import { arbitraryConfigText } from '../testing/config-texts.ts';
 import { compileConfiguration } from './compile-configuration.ts';
 import type { FirewallPlanOptions } from './firewall-plan.ts';
@@ -61,7 +62,7 @@ test('the same text gives the same ruleset', () => {
 test('whatever the text is, it compiles or has problems', () => {
   const cut = fc.tuple(arbitraryConfigText(), fc.nat(500)).map(([text, at]) => text.slice(0, at));
   fc.assert(
-    fc.property(fc.oneof(fc.string({ unit: 'binary' }), cut), (text) => {
+    fc.property(fc.oneof(anyText(), cut), (text) => {
       const { compiled, problems } = compileConfiguration(text, { fileName });
       assert.notEqual(compiled === undefined, problems === undefined);
       assert.notEqual(problems, '');

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseConfig } from '../config/parse-config.ts';
 import { parsePrefix, prefixesOverlap, requireInterfaceAddress } from '../net/prefix.ts';
+import { anyText } from '../testing/any-text.ts';
 import type {
   AddressFacts,
   InterfaceFacts,
@@ -289,19 +290,19 @@ const someAddress = fc.oneof(
   fc.tuple(someIpv4, fc.integer({ min: 0, max: 32 })),
   fc.tuple(ipv6, fc.constantFrom(64, 128)),
 );
-const anyText = fc.oneof(
-  fc.string({ unit: 'binary', maxLength: 20 }),
+const strangeText = fc.oneof(
+  anyText({ maxLength: 20 }),
   fc.constantFrom('null', '1', '1e3', 'true', '~', '-', 'a: b', '#x', 'br-lan', 'lo', 'x\ny: 1'),
 );
 const interfaceName = fc.oneof(
   { weight: 6, arbitrary: fc.constantFrom('eth0', 'eth1', 'eth2', 'lan0', 'wlan0', 'veth12ab34c') },
-  { weight: 1, arbitrary: anyText },
+  { weight: 1, arbitrary: strangeText },
 );
 const interfaceKind: fc.Arbitrary<InterfaceKind> = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom({ kind: 'ethernet' } as const) },
   fc.constantFrom('veth', 'bond', 'wireless', 'loopback').map((kind) => ({ kind }) as const),
   fc
-    .oneof(fc.constantFrom('vlan', 'bridge'), anyText)
+    .oneof(fc.constantFrom('vlan', 'bridge'), strangeText)
     .map((word) => ({ kind: 'virtual', word }) as const),
 );
 const addressFacts = fc.record({
@@ -334,7 +335,7 @@ const routeFacts: fc.Arbitrary<RouteFacts> = fc.record(
       someAddress.map(([address, length]) => `${address}/${length}`),
     ),
     interface: interfaceName,
-    gateway: fc.oneof(someIpv4, ipv6, anyText),
+    gateway: fc.oneof(someIpv4, ipv6, strangeText),
     metric: fc.nat({ max: 3 }),
     protocol: fc.constantFrom('dhcp', 'static'),
     isInMainTable: fc.boolean(),
@@ -345,13 +346,13 @@ const routeFacts: fc.Arbitrary<RouteFacts> = fc.record(
   },
 );
 const networkFacts: fc.Arbitrary<NetworkFacts> = fc.record({
-  hostname: anyText,
+  hostname: strangeText,
   interfaces: fc.uniqueArray(fc.oneof(bareInterface, interfaceFacts), {
     maxLength: 8,
     selector: ({ name }) => name,
   }),
   routes: fc.array(routeFacts, { maxLength: 10 }),
-  resolvers: fc.array(fc.oneof(someIpv4, ipv6, anyText), { maxLength: 4 }),
+  resolvers: fc.array(fc.oneof(someIpv4, ipv6, strangeText), { maxLength: 4 }),
 });
 
 test('whatever the machine is like, a proposal is a config without problems, or there is a reason', () => {
