@@ -143,7 +143,8 @@ class TreeReader {
         // Outside of any document everything that follows is a mistake, too, but not the writer's.
         if (token.type === 'error') return;
       }
-      const depth = parser.stack.filter((token) => 'items' in token).length;
+      let depth = 0;
+      for (const token of parser.stack) if ('items' in token) depth++;
       const objection = limits.judge(lexeme, { offset, depth });
       if (objection !== undefined) {
         this.add({ ...objection, path: [] });

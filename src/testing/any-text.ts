@@ -9,7 +9,7 @@ const CODE_POINT_MAX = 0x10ffff;
  * Any code point but halves of pairs, as fast-check's unit `binary` draws them. That one makes a
  * table of them all first, which takes more than a second.
  */
-const anyCharacter = fc
+export const anyCharacter = fc
   .nat(CODE_POINT_MAX - SURROGATE_COUNT)
   .map(
     (number) => String.fromCodePoint(number < SURROGATES_START ? number : number + SURROGATE_COUNT),
