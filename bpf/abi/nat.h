@@ -201,12 +201,14 @@ struct nat_work {
 	__u64 swept_at; /* time in units of 2^22 ns */
 	__u32 session_cursor;
 	__u32 mapping_cursor;
+	__u32 resting_until_tick; /* the latest of those below, or later */
+	__u32 padding;
 	/* A search for a port that failed is not repeated until this tick. */
 	__u32 exhausted_until_tick[256];
 	/* How far it has come: it looks at a part of its ports each time. */
 	__u32 skipped[256];
 };
-_Static_assert(sizeof(struct nat_work) == 16 + 2 * 1024, "nat_work has no holes");
+_Static_assert(sizeof(struct nat_work) == 24 + 2 * 1024, "nat_work has no holes");
 
 enum nat_fragment_action {
 	NAT_FRAGMENT_ACTION_PASS = 0,	     /* as it is: for the gateway itself */

@@ -287,6 +287,28 @@ static __always_inline struct nat_port_range nat_port_range_of(const struct nat_
 	return range;
 }
 
+/* What a search found nowhere, it looks for elsewhere the next time, and later. */
+__noinline int nat_let_search_rest(__u32 search, __u32 tick)
+{
+	__u32 until = tick + NAT_LIMITS_SEARCH_REST_TICKS;
+	struct nat_work *work = nat_get_work();
+
+	NAT_REQUIRE(work);
+	work->skipped[search & (NAT_SEARCHES - 1)] += NAT_CANDIDATES_MAX;
+	work->exhausted_until_tick[search & (NAT_SEARCHES - 1)] = until;
+	if (work->resting_until_tick < until)
+		work->resting_until_tick = until;
+	return 0;
+}
+
+/* Whether any search rests, as none does on most days. */
+static __always_inline int nat_some_search_rests(__u32 tick)
+{
+	const struct nat_work *work = nat_get_work();
+
+	return work && work->resting_until_tick > tick;
+}
+
 static __always_inline int nat_search_rests(__u32 search, __u32 tick)
 {
 	struct nat_work *work = nat_get_work();
@@ -359,8 +381,7 @@ __noinline __u32 nat_search_port(struct __sk_buff *skb, struct nat_run *run,
 		if (nat_claim_mapping(mapping, run->tick))
 			return search.base + search.found;
 	}
-	work->exhausted_until_tick[range.search] = run->tick + NAT_LIMITS_SEARCH_REST_TICKS;
-	work->skipped[range.search] += NAT_CANDIDATES_MAX;
+	nat_let_search_rest(range.search, run->tick);
 	return 0;
 }
 

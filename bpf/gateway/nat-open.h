@@ -150,7 +150,9 @@ __noinline int nat_take_first(struct nat_run *run)
 	NAT_REQUIRE(scratch);
 	key.addresses = ((__u64 *)&scratch->session)[0];
 	key.ports = ((__u64 *)&scratch->session)[1] & NAT_KEY_PORTS_MASK;
-	added = nat_look_up(run, &key);
+	added = nat_placed(run, &key);
+	if (!added)
+		added = nat_look_up(run, &key);
 	if (!added)
 		return -NAT_COUNTER_DROPPED_CONTENDED;
 	return nat_track(run, added, nat_initiator(&scratch->session), TIME_CLASS_NEW);

@@ -77,6 +77,7 @@ struct nat_run {
 	__u64 key_addresses;
 	__u64 key_ports;
 	__u64 hash;
+	__u32 placed; /* where nat_insert has put that session: see nat_placed */
 	__u32 tick;
 	__u32 hook; /* enum nat_hook */
 	/* Egress: the generation of the rules by which nft let the packet through, or 0. */

@@ -287,23 +287,36 @@ struct nat_offer {
 	__u32 live_count;
 };
 
+/* The top bit of each of a word's four tags that are 0. */
+static __always_inline __u64 nat_zero_lanes(__u64 tags)
+{
+	const __u64 low_bits = ~(EACH_LANE << 15);
+
+	return ~(((tags & low_bits) + low_bits) | tags | low_bits);
+}
+
 /*
  * A slot of a bucket that has room, else SLOTS: by its tags alone, which are one line of memory,
  * while its sessions are sixteen. Verified once.
  */
 __noinline __u32 nat_unused_slot(struct nat_session_bucket *bucket)
 {
-	__u32 used = 0, unused = SLOTS;
+	__u32 unused_count = 0, unused = SLOTS;
 
 	if (!bucket)
 		return SLOTS;
-	for (__u32 index = 0; index < SLOTS; index++) {
-		if (bucket->tags[index])
-			used++;
-		else
-			unused = index;
+	for (__u32 word = 0; word < SLOTS / TAGS_PER_WORD; word++) {
+		__u64 zeros = nat_zero_lanes(nat_tag_word(bucket, word)) >> 15;
+
+		if (!zeros)
+			continue;
+		/* The sum of the lanes comes to stand in the highest one. */
+		unused_count += zeros * EACH_LANE >> 48;
+		for (__u32 lane = 0; lane < TAGS_PER_WORD; lane++)
+			if (zeros >> lane * 16 & 1)
+				unused = word * TAGS_PER_WORD + lane;
 	}
-	return used < SLOTS_PREFERRED ? unused : SLOTS;
+	return unused_count > SLOTS - SLOTS_PREFERRED ? unused : SLOTS;
 }
 
 /* As one number: 8 bits each of free, unanswered, live_count; then until_tick. Verified once. */
@@ -464,7 +477,7 @@ __noinline int nat_insert(struct nat_run *run, const struct nat_session *session
 		.ports = ((const __u64 *)session)[1] & NAT_KEY_PORTS_MASK,
 	};
 	struct nat_session *other;
-	int is_second_locked, result = 0;
+	int is_second_locked, placed, result = 0;
 
 	if (!first || !second || !nat_try_lock(&first->lock))
 		return -NAT_COUNTER_DROPPED_CONTENDED;
@@ -481,8 +494,11 @@ __noinline int nat_insert(struct nat_run *run, const struct nat_session *session
 		nat_empty_slot(first, &key, tag);
 		if (is_second_locked)
 			nat_empty_slot(second, &key, tag);
-		if (nat_place(run, session, first, second) < 0)
+		placed = nat_place(run, session, first, second);
+		if (placed < 0)
 			result = -NAT_COUNTER_DROPPED_TABLE_FULL;
+		else
+			run->placed = placed;
 	} else {
 		result = 1;
 	}
@@ -490,6 +506,26 @@ __noinline int nat_insert(struct nat_run *run, const struct nat_session *session
 		nat_unlock(&second->lock);
 	nat_unlock(&first->lock);
 	return result;
+}
+
+/* The session that nat_insert has just put there, unless another CPU has taken its place. */
+static __always_inline struct nat_session *nat_placed(const struct nat_run *run,
+						      const struct nat_session_key *key)
+{
+	const struct nat_settings *settings = nat_get_settings();
+	struct nat_session_bucket *bucket;
+	struct nat_session *session;
+	const __u64 *words;
+
+	if (!settings)
+		return NULL;
+	bucket = nat_bucket_of(settings, run->hash, run->placed >= SLOTS);
+	if (!bucket)
+		return NULL;
+	session = &bucket->slots[run->placed & (SLOTS - 1)];
+	words = (const __u64 *)session;
+	return words[0] == key->addresses && (words[1] & NAT_KEY_PORTS_MASK) == key->ports ? session
+											   : NULL;
 }
 
 /* Whether a new session of the last key that was looked up would find room. */

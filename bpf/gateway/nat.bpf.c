@@ -92,15 +92,19 @@ __noinline int nat_lacks_port(struct __sk_buff *skb, struct nat_run *run,
 		.port = packet->source_port,
 		.class = packet->class,
 	};
-	int network = nat_network_of(packet->source);
-	int external = nat_external_of(packet->source);
+	int is_over_quota = host && host->mappings >= settings->mappings_per_host;
+	int network, external;
 
+	if (!is_over_quota && !nat_some_search_rests(run->tick))
+		return 0;
+	network = nat_network_of(packet->source);
+	external = nat_external_of(packet->source);
 	if (packet->class >= NAT_LIMITS_PROTOCOL_CLASSES || network < 0 || external < 0 ||
 	    !nat_is_translating(network) || external & NAT_ONE_TO_ONE ||
 	    nat_network_of(packet->destination) >= 0 ||
 	    nat_find_mapping(packet->source, packet->source_port, packet->class, run->tick))
 		return 0;
-	if (host && host->mappings >= settings->mappings_per_host)
+	if (is_over_quota)
 		return 1;
 	for (__u32 attempt = 0; attempt < NAT_ATTEMPTS; attempt++) {
 		struct nat_port_range range;

@@ -829,39 +829,46 @@ export const NatSettings: StructLayout<NatSettings> = {
   },
 };
 
-/** `struct nat_work`, 2064 bytes */
+/** `struct nat_work`, 2072 bytes */
 export interface NatWork {
   readonly sweptAt: bigint;
   readonly sessionCursor: number;
   readonly mappingCursor: number;
+  readonly restingUntilTick: number;
   readonly exhaustedUntilTick: readonly number[];
   readonly skipped: readonly number[];
 }
 
 export const NatWork: StructLayout<NatWork> = {
   cName: 'nat_work',
-  sizeBytes: 2064,
+  sizeBytes: 2072,
   fields: {
     sweptAt: { cName: 'swept_at', offsetBytes: 0, type: 'u64' },
     sessionCursor: { cName: 'session_cursor', offsetBytes: 8, type: 'u32' },
     mappingCursor: { cName: 'mapping_cursor', offsetBytes: 12, type: 'u32' },
-    exhaustedUntilTick: { cName: 'exhausted_until_tick', offsetBytes: 16, type: 'u32', count: 256 },
-    skipped: { cName: 'skipped', offsetBytes: 1040, type: 'u32', count: 256 },
+    restingUntilTick: { cName: 'resting_until_tick', offsetBytes: 16, type: 'u32' },
+    exhaustedUntilTick: { cName: 'exhausted_until_tick', offsetBytes: 24, type: 'u32', count: 256 },
+    skipped: { cName: 'skipped', offsetBytes: 1048, type: 'u32', count: 256 },
   },
-  padding: [],
+  padding: [
+    { offsetBytes: 20, sizeBytes: 4 },
+  ],
   decode: (view, at) => ({
     sweptAt: view.getBigUint64(at, true),
     sessionCursor: view.getUint32(at + 8, true),
     mappingCursor: view.getUint32(at + 12, true),
-    exhaustedUntilTick: array(u32, 256).decode(view, at + 16),
-    skipped: array(u32, 256).decode(view, at + 1040),
+    restingUntilTick: view.getUint32(at + 16, true),
+    exhaustedUntilTick: array(u32, 256).decode(view, at + 24),
+    skipped: array(u32, 256).decode(view, at + 1048),
   }),
   encode: (value, view, at) => {
     view.setBigUint64(at, value.sweptAt, true);
     view.setUint32(at + 8, value.sessionCursor, true);
     view.setUint32(at + 12, value.mappingCursor, true);
-    array(u32, 256).encode(value.exhaustedUntilTick, view, at + 16);
-    array(u32, 256).encode(value.skipped, view, at + 1040);
+    view.setUint32(at + 16, value.restingUntilTick, true);
+    array(u32, 256).encode(value.exhaustedUntilTick, view, at + 24);
+    array(u32, 256).encode(value.skipped, view, at + 1048);
+    new Uint8Array(view.buffer, view.byteOffset + at + 20, 4).fill(0);
   },
 };
 

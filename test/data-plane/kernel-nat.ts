@@ -96,7 +96,7 @@ export class KernelNat implements NatUnderTest, Disposable {
     if (work === undefined) throw new Error('nat_work has no element');
     const exhaustedUntilTick = work.exhaustedUntilTick.map(() => 0);
     const skipped = work.skipped.map(() => 0);
-    const cursors = { sweptAt: 0n, sessionCursor: 0, mappingCursor: 0 };
+    const cursors = { sweptAt: 0n, sessionCursor: 0, mappingCursor: 0, restingUntilTick: 0 };
     maps.natWork.update(0, { ...cursors, exhaustedUntilTick, skipped });
     this.setGeneration(0);
     this.#set(options);

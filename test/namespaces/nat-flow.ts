@@ -8,7 +8,6 @@ import type { UdpSocket } from '../../lab/udp-socket.ts';
 import { udpFrame } from '../../src/testing/packet-builder.ts';
 import {
   ARRIVAL_MS,
-  addresses,
   endpointOf,
   type FastPath,
   type HostName,
@@ -16,17 +15,22 @@ import {
   type NatLabOptions,
 } from './nat-lab.ts';
 
-/** Runs tests with the fast path and without it: what they see must be the same. */
+/**
+ * Runs tests with the fast path and without it: what they see must be the same.
+ *
+ * @param options `checksumOffload`: `on` by default
+ */
 export function describeFastPath(
-  options: Pick<NatLabOptions, 'name' | 'config'>,
+  options: Pick<NatLabOptions, 'name' | 'config'> & Partial<Pick<NatLabOptions, 'checksumOffload'>>,
   defineTests: (place: () => NatLab, fastPath: FastPath) => void,
 ): void {
+  const { checksumOffload = 'on' } = options;
   for (const fastPath of ['auto', 'off'] as const) {
-    describe(`with fast path ${fastPath}`, () => {
+    describe(`with fast path ${fastPath} and checksum offload ${checksumOffload}`, () => {
       let place: NatLab | undefined;
       before(async () => {
         const config = { ...options.config, fastPath };
-        place = await NatLab.start({ name: options.name, checksumOffload: 'on', config });
+        place = await NatLab.start({ name: options.name, checksumOffload, config });
         await place.awaitHealth();
       });
       after(async () => {
@@ -164,6 +168,3 @@ export function later(action: () => Promise<unknown>): AsyncDisposable {
     },
   };
 }
-
-/** Who answers for the gateway to a host. */
-export const facing = { inside: addresses.gatewayLan, outside: addresses.external } as const;
