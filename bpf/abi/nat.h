@@ -80,8 +80,10 @@ struct nat_settings {
 	__u32 outside_sessions_per_mapping; /* opened from outside and not answered */
 	__u32 hold_interface;		    /* where fragments before their first go; 0: nowhere */
 	__u32 wan_interface;		    /* 0: it is not there */
-	__u16 wan_is_public;		    /* private addresses cannot be behind it */
-	__u16 wan_fast_path;		    /* 0: approved packets from and to it are routed, too */
+	__u8 wan_is_public;		    /* private addresses cannot be behind it */
+	__u8 wan_fast_path;		    /* as that of a network */
+	__u8 trusts_routes; /* for tests: packets leave by the interfaces of their addresses */
+	__u8 padding;
 	__u32 external_count;
 	__u32 network_count;
 	__u16 pool_first; /* ports of the pool from 1,024 on, host order, both included */

@@ -12,6 +12,9 @@
 /* Of <sys/socket.h>, which is not for this target. */
 #define AF_INET 2
 
+/* Shorter frames are filled up, so that there may be something behind the packet in them. */
+#define FRAME_BYTES_MIN 60
+
 /* Instead of an interface. */
 #define NAT_WAY_SLOW   0
 #define NAT_WAY_ASTRAY (-1)
@@ -33,14 +36,54 @@ static __always_inline __u32 nat_wire_bytes(const struct __sk_buff *skb,
 	return packet->transport_offset - IP_OFFSET_IN_FRAME + transport_bytes + skb->gso_size;
 }
 
+/* What the kernel would do with a packet that nft has let through. Its result, or -1. */
+static __always_inline long nat_ask_routes(struct __sk_buff *skb, const struct nat_run *run,
+					   struct bpf_fib_lookup *route)
+{
+	__u32 bytes = nat_wire_bytes(skb, &run->packet);
+	long result;
+
+	if (bytes > 0xffff)
+		return -1;
+	route->tot_len = bytes;
+	result = bpf_fib_lookup(skb, route, sizeof(*route), 0);
+	if (result != BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return result;
+	/* It does not say by which interface. */
+	route->tot_len = 0;
+	result = bpf_fib_lookup(skb, route, sizeof(*route), 0);
+	return result == BPF_FIB_LKUP_RET_SUCCESS ? BPF_FIB_LKUP_RET_FRAG_NEEDED : result;
+}
+
+/* Whether a packet needs nothing but what nat_forward does to it. `ip` has 20 readable bytes. */
+static __always_inline int nat_is_plain(const struct __sk_buff *skb, const struct nat_run *run,
+					const struct iphdr *ip)
+{
+	const struct nat_packet *packet = &run->packet;
+	const __u16 *words = (const void *)ip;
+	__u32 sum = 0;
+
+	if (!nat_has_ports(packet) || packet->fragment != FRAGMENT_PART_WHOLE ||
+	    packet->transport_offset != IP_OFFSET_IN_FRAME + IP_HEADER_BYTES || ip->ttl <= 1)
+		return 0;
+	/* The kernel takes off what is behind the packet, and a tag of priority alone. */
+	if (skb->vlan_present || (!skb->gso_size && skb->len > FRAME_BYTES_MIN &&
+				  skb->len > IP_OFFSET_IN_FRAME + packet->bytes))
+		return 0;
+	for (int index = 0; index < IP_HEADER_BYTES / 2; index++)
+		sum += words[index];
+	return checksum_fold(sum) == 0;
+}
+
 /*
- * Where an approved packet to an endpoint as nft sees it can go fast: the number of an interface,
- * and the neighbour there in run->next_hop; else NAT_WAY_SLOW, or NAT_WAY_ASTRAY when it would leave
- * by another interface than its session was judged for.
+ * Where a packet of a judged session goes, to an endpoint as nft sees it: the number of an
+ * interface, and the neighbour there in run->next_hop, when it can go fast; NAT_WAY_SLOW; or
+ * NAT_WAY_ASTRAY when it may leave by another interface than its session was judged for.
  */
 __noinline int nat_find_way(struct __sk_buff *skb, struct nat_run *run, __be32 to, __be16 to_port)
 {
 	NAT_REQUIRE(run);
+	NAT_REQUIRE_SETTINGS;
 	const struct nat_packet *packet = &run->packet;
 	struct bpf_fib_lookup route = {
 		.family = AF_INET,
@@ -53,28 +96,26 @@ __noinline int nat_find_way(struct __sk_buff *skb, struct nat_run *run, __be32 t
 	};
 	void *data_end = (void *)(long)skb->data_end;
 	struct iphdr *ip = (void *)(long)skb->data + IP_OFFSET_IN_FRAME;
-	__u32 interface = nat_interface_of(to), bytes;
+	__u32 interface = nat_interface_of(to);
+	int is_plain;
 	long result;
 
-	if (!nat_has_fast_path(packet->source) || !nat_has_fast_path(to) ||
-	    skb->pkt_type != PACKET_HOST || !nat_has_ports(packet) ||
-	    packet->fragment != FRAGMENT_PART_WHOLE ||
-	    packet->transport_offset != IP_OFFSET_IN_FRAME + IP_HEADER_BYTES ||
-	    (void *)(ip + 1) > data_end || ip->ttl <= 1)
+	if (settings->trusts_routes)
 		return NAT_WAY_SLOW;
-	bytes = nat_wire_bytes(skb, packet);
-	if (bytes > 0xffff)
-		return NAT_WAY_SLOW;
-	route.tot_len = bytes;
-	route.tos = ip->tos;
-	result = bpf_fib_lookup(skb, &route, sizeof(route), 0);
-	if (result < 0)
-		return NAT_WAY_SLOW;
-	if (route.ifindex != interface &&
-	    (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH ||
-	     result == BPF_FIB_LKUP_RET_FRAG_NEEDED))
+	if ((void *)(ip + 1) > data_end)
 		return NAT_WAY_ASTRAY;
-	if (result != BPF_FIB_LKUP_RET_SUCCESS || interface == skb->ifindex)
+	is_plain = nat_is_plain(skb, run, ip);
+	route.tos = ip->tos;
+	result = nat_ask_routes(skb, run, &route);
+	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH &&
+	    result != BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return NAT_WAY_ASTRAY;
+	if (route.ifindex != interface)
+		return NAT_WAY_ASTRAY;
+	/* An IPv4 packet may have an IPv6 neighbour (RFC 5549). */
+	if (result != BPF_FIB_LKUP_RET_SUCCESS || route.family != AF_INET || !is_plain ||
+	    interface == skb->ifindex || skb->pkt_type != PACKET_HOST ||
+	    !nat_has_fast_path(packet->source) || !nat_has_fast_path(to))
 		return NAT_WAY_SLOW;
 	run->next_hop = route.ipv4_dst;
 	return interface;

@@ -196,10 +196,10 @@ __noinline int nat_take_to_target(struct __sk_buff *skb, struct nat_run *run,
 	nat_track(run, session, sender, nat_time_class(session));
 	if (!nat_approval(skb, run, session))
 		return nat_deliver(skb, run, target, kind);
+	way = nat_find_way(skb, run, target->address, target->port);
 	/* What is hairpinned gets its other half at egress. */
-	way = run->hook == NAT_HOOK_INSIDE_INGRESS
-		      ? NAT_WAY_SLOW
-		      : nat_find_way(skb, run, target->address, target->port);
+	if (way > 0 && run->hook == NAT_HOOK_INSIDE_INGRESS)
+		way = NAT_WAY_SLOW;
 	verdict = nat_deliver(skb, run, target,
 			      kind | (way == NAT_WAY_ASTRAY ? 0 : PACKET_MARK_APPROVED));
 	return way > 0 && verdict == NAT_GO_ON ? nat_leave_by(skb, run, way) : verdict;
@@ -298,6 +298,7 @@ __noinline int nat_address_only_in(struct __sk_buff *skb, struct nat_run *run)
 	struct nat_target target = {};
 	struct nat_session *session;
 	struct nat_session_key key;
+	int is_approved;
 	__u32 sender;
 
 	if (!nat_is_address_only(run->packet.protocol))
@@ -312,7 +313,10 @@ __noinline int nat_address_only_in(struct __sk_buff *skb, struct nat_run *run)
 	if (!session)
 		return NAT_GO_ON;
 	nat_track(run, session, sender, nat_time_class(session));
-	return nat_deliver(skb, run, &target, PACKET_KIND_REPLY | nat_approval(skb, run, session));
+	is_approved = nat_approval(skb, run, session) &&
+		      nat_find_way(skb, run, target.address, 0) != NAT_WAY_ASTRAY;
+	return nat_deliver(skb, run, &target,
+			   PACKET_KIND_REPLY | (is_approved ? PACKET_MARK_APPROVED : 0));
 }
 
 static __always_inline int nat_translate_destination(struct __sk_buff *skb, struct nat_run *run,

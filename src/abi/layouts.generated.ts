@@ -724,6 +724,7 @@ export interface NatSettings {
   readonly wanInterface: number;
   readonly wanIsPublic: number;
   readonly wanFastPath: number;
+  readonly trustsRoutes: number;
   readonly externalCount: number;
   readonly networkCount: number;
   readonly poolFirst: number;
@@ -756,8 +757,9 @@ export const NatSettings: StructLayout<NatSettings> = {
     outsideSessionsPerMapping: { cName: 'outside_sessions_per_mapping', offsetBytes: 80, type: 'u32' },
     holdInterface: { cName: 'hold_interface', offsetBytes: 84, type: 'u32' },
     wanInterface: { cName: 'wan_interface', offsetBytes: 88, type: 'u32' },
-    wanIsPublic: { cName: 'wan_is_public', offsetBytes: 92, type: 'u16' },
-    wanFastPath: { cName: 'wan_fast_path', offsetBytes: 94, type: 'u16' },
+    wanIsPublic: { cName: 'wan_is_public', offsetBytes: 92, type: 'u8' },
+    wanFastPath: { cName: 'wan_fast_path', offsetBytes: 93, type: 'u8' },
+    trustsRoutes: { cName: 'trusts_routes', offsetBytes: 94, type: 'u8' },
     externalCount: { cName: 'external_count', offsetBytes: 96, type: 'u32' },
     networkCount: { cName: 'network_count', offsetBytes: 100, type: 'u32' },
     poolFirst: { cName: 'pool_first', offsetBytes: 104, type: 'u16' },
@@ -766,7 +768,9 @@ export const NatSettings: StructLayout<NatSettings> = {
     externals: { cName: 'externals', offsetBytes: 112, type: { struct: 'nat_external' }, count: 16 },
     networks: { cName: 'networks', offsetBytes: 304, type: { struct: 'nat_network' }, count: 64 },
   },
-  padding: [],
+  padding: [
+    { offsetBytes: 95, sizeBytes: 1 },
+  ],
   decode: (view, at) => ({
     hashKey: array(u64, 2).decode(view, at),
     fixedNowNs: view.getBigUint64(at + 16, true),
@@ -787,8 +791,9 @@ export const NatSettings: StructLayout<NatSettings> = {
     outsideSessionsPerMapping: view.getUint32(at + 80, true),
     holdInterface: view.getUint32(at + 84, true),
     wanInterface: view.getUint32(at + 88, true),
-    wanIsPublic: view.getUint16(at + 92, true),
-    wanFastPath: view.getUint16(at + 94, true),
+    wanIsPublic: view.getUint8(at + 92),
+    wanFastPath: view.getUint8(at + 93),
+    trustsRoutes: view.getUint8(at + 94),
     externalCount: view.getUint32(at + 96, true),
     networkCount: view.getUint32(at + 100, true),
     poolFirst: view.getUint16(at + 104, true),
@@ -817,8 +822,9 @@ export const NatSettings: StructLayout<NatSettings> = {
     view.setUint32(at + 80, value.outsideSessionsPerMapping, true);
     view.setUint32(at + 84, value.holdInterface, true);
     view.setUint32(at + 88, value.wanInterface, true);
-    view.setUint16(at + 92, value.wanIsPublic, true);
-    view.setUint16(at + 94, value.wanFastPath, true);
+    view.setUint8(at + 92, value.wanIsPublic);
+    view.setUint8(at + 93, value.wanFastPath);
+    view.setUint8(at + 94, value.trustsRoutes);
     view.setUint32(at + 96, value.externalCount, true);
     view.setUint32(at + 100, value.networkCount, true);
     view.setUint16(at + 104, value.poolFirst, true);
@@ -826,6 +832,7 @@ export const NatSettings: StructLayout<NatSettings> = {
     view.setUint32(at + 108, value.layout, true);
     array(NatExternal, 16).encode(value.externals, view, at + 112);
     array(NatNetwork, 64).encode(value.networks, view, at + 304);
+    new Uint8Array(view.buffer, view.byteOffset + at + 95, 1).fill(0);
   },
 };
 

@@ -91,6 +91,7 @@ export function nextSettings(plan: NatPlan, frame: SettingsFrame): NextSettings 
     wanInterface: 0,
     wanIsPublic: plan.isWanPublic ? 1 : 0,
     wanFastPath: plan.hasWanFastPath ? 1 : 0,
+    trustsRoutes: 0,
     externalCount: externals.placed.length,
     networkCount: networks.placed.length,
     poolFirst: pool.first,

@@ -162,6 +162,7 @@ export function natSettingsLayout(settings: NatSettings, place: SettingsPlace): 
     wanInterface: settings.wanInterfaceIndex,
     wanIsPublic: settings.wanIsPublic ? 1 : 0,
     wanFastPath: 0,
+    trustsRoutes: 1,
     externalCount: externals.length,
     networkCount: networks.length,
     poolFirst: pool.first,
