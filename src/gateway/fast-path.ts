@@ -21,17 +21,31 @@ export function fastPathOf({ dataplane }: Config, interfaceName: string): FastPa
   }
 }
 
-/**
- * What passes the rules of others by must not be fast: they hold, too.
- *
- * @returns why there is no fast path at all, or undefined
- */
-export function obstacleIn(others: readonly OtherFirewall[]): string | undefined {
+/** What of the kernel may want to see forwarded packets, which it does not see on the fast path. */
+export interface FastPathFacts {
+  readonly others: readonly OtherFirewall[];
+  /** IPsec may encrypt forwarded packets, or refuse them. */
+  readonly isIpsecUsed: boolean;
+  /** Routes depend on packet marks, which a program's question for a route does not tell. */
+  readonly isRoutedByMark: boolean;
+}
+
+/** @returns why there is no fast path at all, by the first obstacle found; or undefined */
+export function obstacleIn(facts: FastPathFacts): string | undefined {
+  const firewall = firewallIn(facts.others);
+  if (firewall !== undefined) return firewall;
+  if (facts.isIpsecUsed) return 'since IPsec policies may apply to forwarded packets';
+  if (facts.isRoutedByMark) return 'since routing rules go by packet marks';
+  return undefined;
+}
+
+/** What passes the rules of others by must not be fast: they hold, too. */
+function firewallIn(others: readonly OtherFirewall[]): string | undefined {
   const [first, ...more] = others.filter(({ seesForwarded }) => seesForwarded);
   if (first === undefined) return undefined;
+  const table = first.table.slice(0, TABLE_SHOWN_MAX);
   const owner = first.owner === undefined ? '' : ` (${first.owner})`;
   const rest = more.length === 0 ? '' : ` and ${more.length} more`;
-  const table = first.table.slice(0, TABLE_SHOWN_MAX);
   return `since table ${table}${owner}${rest} may judge forwarded packets`;
 }
 

@@ -10,6 +10,7 @@ import { natObject } from '../../src/abi/nat.generated.ts';
 import { attachedTcProgramId, tcDirections } from '../../src/linux/attach.ts';
 import { BpfMap } from '../../src/linux/bpf-map.ts';
 import { mapsOfProgram } from '../../src/linux/kernel-objects.ts';
+import type { CoreStatus } from '../../src/messages/control-messages.ts';
 import {
   addresses,
   end,
@@ -315,28 +316,94 @@ for (const fastPath of ['auto', 'off'] as const) {
   });
 }
 
+const ip = (text: string) => output(place.gateway, 'ip', ...text.split(' '));
+
+type FastPaths = NonNullable<CoreStatus['nat']['fastPath']>;
+
+/** Of both interfaces. */
+function awaitFastPath(where: 'tc' | 'off'): Promise<FastPaths> {
+  const until = (all: FastPaths) => all.length === 2 && all.every(({ at }) => at === where);
+  const ask = async () => (await place.status()).nat.fastPath ?? [];
+  return waitFor(`the fast path at ${where}`, ask, { timeoutMs: TIMEOUT_MS, until });
+}
+
 test('the fast path is off as long as the rules of others may judge forwarded packets', async () => {
   await place.run();
   await place.awaitHealth();
-  const fastPaths = async () => (await place.status()).nat.fastPath ?? [];
-  const places = async () => (await fastPaths()).map(({ at }) => at);
-  assert.deepEqual(await places(), ['tc', 'tc']);
+  await awaitFastPath('tc');
   const gateway = place.gateway;
   await output(gateway, 'nft', 'add', 'table', 'ip', 'other');
   const hook = '{ type filter hook forward priority 0; }';
   await output(gateway, 'nft', 'add', 'chain', 'ip', 'other', 'judge', hook);
-  const options = { timeoutMs: TIMEOUT_MS };
-  const isOff = (all: string[]) => all.every((at) => at === 'off');
-  await waitFor('no fast path', places, { ...options, until: isOff });
-  for (const { reason } of await fastPaths()) assert.match(reason, /table ip other may judge/);
+  for (const { reason } of await awaitFastPath('off')) {
+    assert.match(reason, /table ip other may judge/);
+  }
   using connection = await connectOut();
   await output(gateway, 'nft', 'add', 'rule', 'ip', 'other', 'judge', 'counter', 'drop');
   const heard = connection.outside.received().length;
   connection.inside.write('x');
   await output(gateway, 'nft', 'delete', 'table', 'ip', 'other');
   await connection.outside.waitForBytes(heard + 1, TIMEOUT_MS);
-  await waitFor('the fast path', places, { ...options, until: (all) => !isOff(all) });
+  await awaitFastPath('tc');
 });
+
+test('an IPsec policy holds for connections that went fast, and the fast path is off meanwhile', async () => {
+  await place.run();
+  await place.awaitHealth();
+  using connection = await connectOut();
+  await assertAlive(connection);
+  await assertAlive(connection);
+  const { nat } = await place.status();
+  assert.ok(nat.counters.some(({ name }) => name === 'fast'));
+  const policy = `dst ${addresses.internet} proto tcp dport 9000 dir out`;
+  await ip(`xfrm policy add ${policy} action block`);
+  try {
+    for (const { reason } of await awaitFastPath('off')) assert.match(reason, /IPsec policies/);
+    const heard = connection.outside.received().length;
+    connection.inside.write('x');
+    // By the same way: whatever went before it has arrived, too.
+    await seenFrom();
+    assert.equal(connection.outside.received().length, heard);
+    await ip(`xfrm policy delete ${policy}`);
+    await connection.outside.waitForBytes(heard + 1, TIMEOUT_MS);
+    await awaitFastPath('tc');
+  } finally {
+    await ip('xfrm policy flush');
+  }
+});
+
+const kernelObstacles = {
+  'IPsec refuses what has no policy': {
+    reason: /IPsec policies/,
+    put: 'xfrm policy setdefault fwd block',
+    takeAway: 'xfrm policy setdefault fwd accept',
+  },
+  'a routing rule goes by marks': {
+    reason: /routing rules go by packet marks/,
+    put: 'rule add fwmark 0x10000 table 100',
+    takeAway: 'rule delete fwmark 0x10000 table 100',
+  },
+};
+
+for (const [name, { reason, put, takeAway }] of Object.entries(kernelObstacles)) {
+  test(`the fast path is off while ${name}, from the start on`, async () => {
+    await ip(put);
+    try {
+      await place.run();
+      const { nat } = await place.status();
+      assert.ok(nat.fastPath?.every(({ at }) => at === 'off'));
+    } finally {
+      await ip(takeAway);
+    }
+    await awaitFastPath('tc');
+    await ip(put);
+    try {
+      for (const one of await awaitFastPath('off')) assert.match(one.reason, reason);
+    } finally {
+      await ip(takeAway);
+    }
+  });
+}
 
 test('tables of another size are new ones; TCP is taken up, and it is told', async () => {
   await place.run();

@@ -37,10 +37,10 @@ import {
 } from '../../net/prefix.ts';
 import { ipv4AddressesOf } from '../interface-addresses.ts';
 import { InterfaceAttachments, type TcPrograms } from '../interface-attachments.ts';
+import { FastPathObstacles } from './fast-path-obstacles.ts';
 import { FragmentHolder } from './fragment-holder.ts';
 import { writeNatKernelSettings } from './nat-kernel-settings.ts';
 import { clearNat, fits, type LoadedNat, loadNat, type NatDemand } from './nat-object.ts';
-import { OtherRulesWatch } from './other-rules-watch.ts';
 import { raiseGeneration } from './rules-generation.ts';
 import type { NatTables } from './session-states.ts';
 
@@ -78,7 +78,7 @@ export class NatDataplane {
   readonly #options: NatDataplaneOptions;
   readonly #attachments: InterfaceAttachments;
   readonly #holder: FragmentHolder;
-  readonly #otherRules: OtherRulesWatch;
+  readonly #obstacles: FastPathObstacles;
   readonly #timer: NodeJS.Timeout;
   #referTimer: NodeJS.Timeout | undefined;
   #config: Config | undefined;
@@ -107,7 +107,7 @@ export class NatDataplane {
       hooks: () => this.#hooks(),
       onChange: () => this.#handleHolder(),
     });
-    this.#otherRules = new OtherRulesWatch(() => this.#handleOtherRules());
+    this.#obstacles = new FastPathObstacles(() => this.#handleObstacle());
     this.#timer = setInterval(() => this.#lookAtWan(), LOOK_EVERY_MS);
     this.#timer.unref();
   }
@@ -132,7 +132,7 @@ export class NatDataplane {
 
   /** Resolves when it is known whether packets may go fast. */
   settled(): Promise<void> {
-    return this.#otherRules.settled();
+    return this.#obstacles.settled();
   }
 
   /** Every session is judged once more: the rules, or what they are asked about, have changed. */
@@ -162,19 +162,19 @@ export class NatDataplane {
     return new Map([...this.interfaces].map(([index, name]) => [name, index]));
   }
 
-  /** Where nothing may pass the rules of others by, nothing does. */
+  /** Where packets must not pass something of the kernel by, none does. */
   #fastOrNot(settings: NatSettings): NatSettings {
-    return this.#otherRules.obstacle === undefined ? settings : withoutFastPath(settings);
+    return this.#obstacles.first === undefined ? settings : withoutFastPath(settings);
   }
 
-  #handleOtherRules(): void {
+  #handleObstacle(): void {
     if (this.#config !== undefined) this.#apply();
   }
 
   #fastPaths(): NonNullable<NatStatus['fastPath']> {
     const config = this.#config;
     if (config === undefined) return [];
-    const { obstacle } = this.#otherRules;
+    const obstacle = this.#obstacles.first;
     return this.#attachments.states().map(({ name }) => {
       const planned = fastPathOf(config, name);
       const isOff = planned.at === 'off' || obstacle === undefined;
@@ -239,7 +239,7 @@ export class NatDataplane {
     const loaded = this.#loaded;
     this.#loaded = undefined;
     this.#inForce = undefined;
-    await this.#otherRules.stop();
+    await this.#obstacles.stop();
     await this.#ending;
     loaded?.close();
   }
