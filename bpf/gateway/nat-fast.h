@@ -88,8 +88,9 @@ __noinline int nat_find_way(struct __sk_buff *skb, struct nat_run *run, __be32 t
 	struct bpf_fib_lookup route = {
 		.family = AF_INET,
 		.l4_protocol = packet->protocol,
-		.sport = packet->source_port,
-		.dport = to_port,
+		/* Not an ICMP query's identifier, which the kernel takes for no port. */
+		.sport = packet->class == NAT_CLASS_ICMP ? 0 : packet->source_port,
+		.dport = packet->class == NAT_CLASS_ICMP ? 0 : to_port,
 		.ipv4_src = packet->source,
 		.ipv4_dst = to,
 		.ifindex = skb->ifindex,
