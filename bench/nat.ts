@@ -17,7 +17,7 @@ import {
   plainForwarding,
 } from './nat-contenders.ts';
 import { natTestRunRows } from './nat-test-run.ts';
-import { type BenchRow, medians } from './table.ts';
+import { type BenchRow, median, medianRatio, roundsOf } from './table.ts';
 
 interface Measurement {
   readonly what: string;
@@ -142,7 +142,7 @@ export async function benchNat(): Promise<readonly BenchRow[]> {
     if (isLate) process.stderr.write(`${measurement.what}: one round only, time is short\n`);
     const rounds = isLate ? 1 : measurement.rounds;
     const figures = await compare(bed, contenders, { ...measurement, rounds });
-    ours[name as MeasurementName] = figures.ours;
+    ours[name as MeasurementName] = figures.ours && median(figures.ours);
     rows.push(...rowsOf(measurement, figures));
   }
   rows.push(...scalingRow(ours));
@@ -166,12 +166,12 @@ interface Contenders {
   readonly plain: NatContender;
 }
 
-/** Absent where the contender failed. */
+/** One a round. Absent where the contender failed. */
 interface Figures {
-  readonly ours?: number;
-  readonly slow?: number;
-  readonly peer?: number;
-  readonly plain?: number;
+  readonly ours?: readonly number[];
+  readonly slow?: readonly number[];
+  readonly peer?: readonly number[];
+  readonly plain?: readonly number[];
 }
 
 /** Rounds that alternate between the contenders. One that fails is left out from then on. */
@@ -194,10 +194,10 @@ async function compare(
     }
   };
   if (isFast === undefined) failed.add(contenders.slow);
-  const { ours, slow, peer, plain } = await medians(rounds, {
+  const { ours, slow, peer, plain } = await roundsOf(rounds, {
     ours: () => attempt(contenders.ours),
-    slow: () => attempt(contenders.slow),
     peer: () => attempt(contenders.peer),
+    slow: () => attempt(contenders.slow),
     plain: () => attempt(contenders.plain),
   });
   return {
@@ -216,15 +216,16 @@ function tellFailure(what: string, error: unknown): void {
 /** A row needs both; what is missing was told when it failed. */
 function rowsOf({ what, unit }: Measurement, { ours, slow, peer, plain }: Figures): BenchRow[] {
   if (ours === undefined || peer === undefined) {
-    process.stderr.write(`${what}: ${written(ours, unit)}, the peer ${written(peer, unit)}\n`);
+    const middles = [ours, peer].map((figures) => written(figures && median(figures), unit));
+    process.stderr.write(`${what}: ${middles[0]}, the peer ${middles[1]}\n`);
     return [];
   }
-  const without = `${plainForwarding.name} ${written(plain, unit)}`;
-  const row = (name: string, figure: number): BenchRow => ({
+  const without = `${plainForwarding.name} ${written(plain && median(plain), unit)}`;
+  const row = (name: string, figures: readonly number[]): BenchRow => ({
     what: name,
-    figure: written(figure, unit),
-    peer: `${nftMasquerade.name} ${written(peer, unit)} (${without})`,
-    ratio: figure / peer,
+    figure: written(median(figures), unit),
+    peer: `${nftMasquerade.name} ${written(median(peer), unit)} (${without})`,
+    ratio: medianRatio(figures, peer),
   });
   return [
     row(what, ours),

@@ -26,20 +26,44 @@ export function median(values: readonly number[]): number {
   return middle;
 }
 
-/** Runs the contenders in turn, several rounds, so that a slow minute hits all of them. */
-export async function medians<K extends string>(
+type Contenders<K extends string> = Readonly<Record<K, () => number | Promise<number>>>;
+
+/**
+ * Runs the contenders in turn, several rounds, each the other way round than the one before, so that
+ * a slow minute hits all of them.
+ *
+ * @returns what each reached, a figure a round
+ */
+export async function roundsOf<K extends string>(
   rounds: number,
-  contenders: Readonly<Record<K, () => number | Promise<number>>>,
-): Promise<Record<K, number>> {
-  const results = new Map<K, number[]>();
+  contenders: Contenders<K>,
+): Promise<Record<K, number[]>> {
+  const names = Object.keys(contenders) as K[];
+  const results = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<
+    K,
+    number[]
+  >;
   for (let round = 0; round < rounds; round++) {
-    for (const name of Object.keys(contenders) as K[]) {
-      const value = await contenders[name]();
-      results.set(name, [...(results.get(name) ?? []), value]);
+    for (const name of round % 2 === 0 ? names : names.toReversed()) {
+      results[name].push(await contenders[name]());
     }
   }
-  return Object.fromEntries([...results].map(([name, values]) => [name, median(values)])) as Record<
+  return results;
+}
+
+/** Of {@link roundsOf}. */
+export async function medians<K extends string>(
+  rounds: number,
+  contenders: Contenders<K>,
+): Promise<Record<K, number>> {
+  const results = Object.entries<number[]>(await roundsOf(rounds, contenders));
+  return Object.fromEntries(results.map(([name, values]) => [name, median(values)])) as Record<
     K,
     number
   >;
+}
+
+/** The middle one of the ratios of each round: what drifts from round to round does not count. */
+export function medianRatio(figures: readonly number[], peers: readonly number[]): number {
+  return median(figures.map((figure, round) => figure / (peers[round] ?? Number.NaN)));
 }
