@@ -29,8 +29,8 @@ export function median(values: readonly number[]): number {
 type Contenders<K extends string> = Readonly<Record<K, () => number | Promise<number>>>;
 
 /**
- * Runs the contenders in turn, several rounds, each the other way round than the one before, so that
- * a slow minute hits all of them.
+ * Runs the contenders in turn, several rounds, each the other way round than the one before, so
+ * that a slow minute hits all of them.
  *
  * @returns what each reached, a figure a round
  */
