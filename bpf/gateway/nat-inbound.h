@@ -49,10 +49,7 @@ static __always_inline __u32 nat_approval(const struct __sk_buff *skb, const str
 /* Sources that nobody on the internet can have. */
 static __always_inline int nat_is_martian(const struct nat_run *run)
 {
-	__u32 source = bpf_ntohl(run->packet.source);
-
-	return source >> 24 == 0 || source >> 24 == 127 || source >> 24 >= 224 ||
-	       nat_network_of(run->packet.source) >= 0 ||
+	return nat_is_nobodys(run->packet.source) || nat_network_of(run->packet.source) >= 0 ||
 	       nat_external_index(run->packet.source) >= 0;
 }
 

@@ -204,13 +204,21 @@ __noinline int nat_external_index(__be32 address)
 	return -1;
 }
 
+/* This network, loopback, multicast, reserved: no host has it (RFC 1122 section 3.2.1.3). */
+static __always_inline int nat_is_nobodys(__be32 address)
+{
+	__u32 first = bpf_ntohl(address) >> 24;
+
+	return first == 0 || first == 127 || first >= 224;
+}
+
 /* Outside all networks, and nobody can have it. */
 static __always_inline int nat_is_implausible(__be32 address)
 {
 	const struct nat_settings *settings = nat_get_settings();
 	__u32 number = bpf_ntohl(address);
 
-	if (number >> 24 == 0 || number >> 24 == 127 || number >> 24 >= 224)
+	if (nat_is_nobodys(address))
 		return 1;
 	if (settings && settings->wan_is_public &&
 	    (number >> 24 == 10 || number >> 20 == 0xac1 || number >> 16 == 0xc0a8))

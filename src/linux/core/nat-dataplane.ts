@@ -177,8 +177,8 @@ export class NatDataplane {
     const obstacle = this.#obstacles.first;
     return this.#attachments.states().map(({ name }) => {
       const planned = fastPathOf(config, name);
-      const isOff = planned.at === 'off' || obstacle === undefined;
-      return { name, ...(isOff ? planned : { at: 'off', reason: obstacle }) };
+      const isAsPlanned = planned.at === 'off' || obstacle === undefined;
+      return { name, ...(isAsPlanned ? planned : { at: 'off', reason: obstacle }) };
     });
   }
 
