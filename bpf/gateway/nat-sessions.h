@@ -411,14 +411,22 @@ static __always_inline void nat_fill_away(struct nat_session_bucket *first,
 	nat_fill_slot(second, slot, tag, session);
 }
 
-/* Empties the slot of a key, where there is one; its bucket's lock is held. */
-static __always_inline void nat_empty_slot(struct nat_session_bucket *bucket,
-					   const struct nat_session_key *key, __u16 tag)
+/*
+ * Empties the slot of a key, where there is one, unless a session lives there that is not `stale`.
+ * Its bucket's lock is held. Returns whether the key is free in this bucket.
+ */
+static __always_inline int nat_free_key(struct nat_run *run, struct nat_session_bucket *bucket,
+					const struct nat_session_key *key,
+					const struct nat_session *stale)
 {
-	__u32 slot = nat_find_slot(bucket, key->addresses, key->ports, tag);
+	__u32 slot = nat_find_slot(bucket, key->addresses, key->ports, nat_tag(run->hash));
 
-	if (slot < SLOTS)
-		nat_vacate(bucket, slot);
+	if (slot >= SLOTS)
+		return 1;
+	if (&bucket->slots[slot] != stale && nat_session_is_live(&bucket->slots[slot], run->tick))
+		return 0;
+	nat_vacate(bucket, slot);
+	return 1;
 }
 
 /*
@@ -476,7 +484,6 @@ __noinline int nat_insert(struct nat_run *run, const struct nat_session *session
 		.addresses = ((const __u64 *)session)[0],
 		.ports = ((const __u64 *)session)[1] & NAT_KEY_PORTS_MASK,
 	};
-	struct nat_session *other;
 	int is_second_locked, placed, result = 0;
 
 	if (!first || !second || !nat_try_lock(&first->lock))
@@ -487,13 +494,8 @@ __noinline int nat_insert(struct nat_run *run, const struct nat_session *session
 		nat_unlock(&first->lock);
 		return -NAT_COUNTER_DROPPED_CONTENDED;
 	}
-	other = nat_look_up(run, &key);
-	if (!other || other == stale) {
-		__u16 tag = nat_tag(run->hash);
-
-		nat_empty_slot(first, &key, tag);
-		if (is_second_locked)
-			nat_empty_slot(second, &key, tag);
+	if (nat_free_key(run, first, &key, stale) &&
+	    (!is_second_locked || nat_free_key(run, second, &key, stale))) {
 		placed = nat_place(run, session, first, second);
 		if (placed < 0)
 			result = -NAT_COUNTER_DROPPED_TABLE_FULL;
