@@ -16,7 +16,11 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Lab, type LabHost } from '../lab/lab.ts';
-import { type FlowPattern, startPacketGenerator } from '../lab/packet-generator.ts';
+import {
+  type FlowPattern,
+  type PacketGenerator,
+  startPacketGenerator,
+} from '../lab/packet-generator.ts';
 import { startPacketSink } from '../lab/packet-sink.ts';
 import type { Topology } from '../lab/topology.ts';
 import { type Argv, describeFailure } from '../src/linux/command-runner.ts';
@@ -41,6 +45,8 @@ const macs = {
 const COMMAND_TIMEOUT_MS = 20_000;
 /** The generator's CPU, and so the gateway's. */
 const PACKET_CPU = 0;
+/** Where each has a receive queue of its own. */
+const PACKET_CPUS = [0, 1] as const;
 /** A "64-byte" frame without the checksum behind it. */
 const FRAME_BYTES = 60;
 /** A million packets that each open a session take the slowest contender some seconds. */
@@ -151,17 +157,7 @@ export class NatBed implements AsyncDisposable {
   /** Sends packets of the flows, as fast as it goes, in one go. */
   async send(pattern: NatPattern, frameCount: number): Promise<Passage> {
     using sink = startPacketSink(this.#place(this.#outside, 'eth0'));
-    const generator = await startPacketGenerator({
-      sender: this.#place(this.#inside, 'eth0'),
-      receiver: this.#place(this.gateway, 'lan0'),
-      sourceMac: macs.inside,
-      destinationMac: macs.gatewayLan,
-      pattern: { ...pattern, protocol: 'udp', frameBytes: FRAME_BYTES },
-      framesMax: frameCount,
-      framesPerCall: frameCount,
-      durationMsMax: SENDING_MS_MAX,
-      cpu: PACKET_CPU,
-    });
+    const generator = await this.#generate(pattern, { frameCount, cpu: PACKET_CPU });
     const arrivals = new Arrivals(() => sink.counted().frames);
     let ended = false;
     const finished = generator.finished.finally(() => {
@@ -178,6 +174,64 @@ export class NatBed implements AsyncDisposable {
       arrived: arrivals.count,
       framesPerSecond: arrivals.framesPerSecond(waitedSeconds),
     };
+  }
+
+  /**
+   * As {@link send}, but from a CPU a pattern at once, each of which has a queue of its own at every
+   * interface, and its part of the packets' way to itself. The rate is the sum of theirs.
+   */
+  async sendByQueues(
+    patterns: readonly [NatPattern, NatPattern],
+    frameCount: number,
+  ): Promise<Passage> {
+    await this.#setQueueCount(PACKET_CPUS.length);
+    try {
+      using sink = startPacketSink(this.#place(this.#outside, 'eth0'));
+      const half = Math.floor(frameCount / PACKET_CPUS.length);
+      const generators = await Promise.all(
+        PACKET_CPUS.map((cpu) => this.#generate(patterns[cpu], { frameCount: half, cpu })),
+      );
+      const results = await Promise.all(generators.map(({ finished }) => finished));
+      await delay(ARRIVAL_MS);
+      return {
+        sent: results.reduce((sum, { frames }) => sum + frames, 0),
+        arrived: sink.counted().frames,
+        framesPerSecond: results.reduce((sum, { frames, seconds, waitedSeconds }) => {
+          return sum + frames / (seconds - waitedSeconds);
+        }, 0),
+      };
+    } finally {
+      await this.#setQueueCount(1);
+    }
+  }
+
+  #generate(
+    pattern: NatPattern,
+    { frameCount, cpu }: { readonly frameCount: number; readonly cpu: number },
+  ): Promise<PacketGenerator> {
+    return startPacketGenerator({
+      sender: this.#place(this.#inside, 'eth0'),
+      receiver: this.#place(this.gateway, 'lan0'),
+      sourceMac: macs.inside,
+      destinationMac: macs.gatewayLan,
+      pattern: { ...pattern, protocol: 'udp', frameBytes: FRAME_BYTES },
+      framesMax: frameCount,
+      framesPerCall: frameCount,
+      durationMsMax: SENDING_MS_MAX,
+      cpu,
+    });
+  }
+
+  async #setQueueCount(count: number): Promise<void> {
+    const ends = [
+      [this.#inside, 'eth0'],
+      [this.gateway, 'lan0'],
+      [this.gateway, 'wan0'],
+      [this.#outside, 'eth0'],
+    ] as const;
+    for (const [host, name] of ends) {
+      await requireCommand(host, ['ethtool', '-L', name, 'rx', `${count}`, 'tx', `${count}`]);
+    }
   }
 
   #place(host: LabHost, interfaceName: string) {

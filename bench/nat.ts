@@ -103,6 +103,13 @@ const measurements = {
     rounds: 3,
     measure: (bed) => steadyRate(bed, flowCounts.million),
   },
+  queues: {
+    what: '64-byte UDP, 1,000 flows by two receive queues on two cores',
+    unit: packets,
+    rounds: 3,
+    isFast: true,
+    measure: (bed) => queuesRate(bed, flowCounts.few),
+  },
   newSessions: {
     what: 'new UDP sessions of existing mappings',
     unit: sessions,
@@ -145,7 +152,7 @@ export async function benchNat(): Promise<readonly BenchRow[]> {
     ours[name as MeasurementName] = figures.ours && median(figures.ours);
     rows.push(...rowsOf(measurement, figures));
   }
-  rows.push(...scalingRow(ours));
+  rows.push(...scalingRows(ours));
   try {
     rows.push(await upgradeRow(bed, gatehouse(bed.lab.directory)));
   } catch (error) {
@@ -233,19 +240,19 @@ function rowsOf({ what, unit }: Measurement, { ours, slow, peer, plain }: Figure
   ];
 }
 
-function scalingRow(figures: {
-  readonly few?: number | undefined;
-  readonly million?: number | undefined;
-}): BenchRow[] {
-  const { few, million } = figures;
-  if (few === undefined || million === undefined) return [];
+/** The product against itself at 1,000 flows and one queue. */
+function scalingRows(figures: Partial<Record<MeasurementName, number | undefined>>): BenchRow[] {
+  const { few, million, queues } = figures;
+  const against = (what: string, figure: number | undefined): BenchRow[] => {
+    if (few === undefined || figure === undefined) return [];
+    const peer = `Gatehouse at 1,000 flows by one queue ${written(few, packets)}`;
+    return [
+      { what: `64-byte UDP, ${what}`, figure: written(figure, packets), peer, ratio: figure / few },
+    ];
+  };
   return [
-    {
-      what: '64-byte UDP, 1,000,000 flows against 1,000',
-      figure: written(million, packets),
-      peer: `Gatehouse at 1,000 flows ${written(few, packets)}`,
-      ratio: million / few,
-    },
+    ...against('1,000,000 flows against 1,000', million),
+    ...against('two queues and cores against one', queues),
   ];
 }
 
@@ -297,6 +304,20 @@ async function steadyRate(bed: NatBed, flowCount: number): Promise<Reached> {
   const flows = flowsOfHosts(flowCount);
   await bed.openFlows(flows);
   return reachedBy(await bed.send({ ...flows, order: 'random' }, FRAMES_PER_ROUND));
+}
+
+/** As {@link steadyRate}, by one half of the inside hosts from each CPU. */
+async function queuesRate(bed: NatBed, flowCount: number): Promise<Reached> {
+  const flows = flowsOfHosts(flowCount);
+  await bed.openFlows(flows);
+  const halfOf = (address: string): NatPattern => ({
+    ...flows,
+    source: { ...flows.source, address, addressCount: INSIDE_HOSTS / 2 },
+    flowCount: flowCount / 2,
+    order: 'random',
+  });
+  const halves = [halfOf('10.77.1.1'), halfOf('10.77.1.51')] as const;
+  return reachedBy(await bed.sendByQueues(halves, FRAMES_PER_ROUND));
 }
 
 /** Each packet is the first one to its remote, from an endpoint that has talked to another. */
