@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type NatFragmentKey, NatHook } from '../abi/layouts.generated.ts';
-import { type Frame, ipv4, withBytes } from '../testing/nat-packets.ts';
+import { type Frame, ip, withBytes } from '../testing/nat-packets.ts';
 import {
   FragmentHold,
   type FragmentHoldCommand,
@@ -35,7 +35,7 @@ function heldFrame(options: HeldFrame): Frame {
   const { identification, offset = 185, payloadBytes = 1_480, protocol = UDP } = options;
   const { interfaceIndex: index = WAN_INDEX } = options;
   const payload = new Uint8Array(payloadBytes).fill(identification);
-  const whole = ipv4('203.0.113.10 > 198.51.100.1', protocol, payload, { identification });
+  const whole = ip('203.0.113.10 > 198.51.100.1', protocol, payload, { identification });
   const fragment = 0x2000 | offset;
   const cut = withBytes(whole, 20, [fragment >> 8, fragment & 0xff]);
   return withBytes(cut, 6, [2, 0x67, index >>> 24, index >>> 16, index >>> 8, index]);
