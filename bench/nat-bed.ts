@@ -177,8 +177,8 @@ export class NatBed implements AsyncDisposable {
   }
 
   /**
-   * As {@link send}, but from a CPU a pattern at once, each of which has a queue of its own at every
-   * interface, and its part of the packets' way to itself. The rate is the sum of theirs.
+   * As {@link send}, but a pattern from each CPU at once, which has a queue of its own at every
+   * interface, and so its packets' whole way. The rate is the sum of theirs.
    */
   async sendByQueues(
     patterns: readonly [NatPattern, NatPattern],

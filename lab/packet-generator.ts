@@ -1,5 +1,5 @@
 /**
- * Sends IPv4 frames of many flows through an interface of the lab, 1–2 million a second on one
+ * Sends IPv4 or IPv6 frames of many flows through an interface of the lab, 1–2 million a second on one
  * core, by the kernel's live-frame test run (`bpf/lab/packet-generator.bpf.c`).
  *
  * The frames leave the interface as if its host had sent them, without passing the host's stack.
@@ -12,19 +12,25 @@ import { packetGeneratorObject } from '../src/abi/packet-generator.generated.ts'
 import { loadBpfObject } from '../src/linux/bpf-object.ts';
 import { runCommand } from '../src/linux/command-runner.ts';
 import { inNetworkNamespace, interfaceIndex } from '../src/linux/libc.ts';
-import { requireIpv4Address } from '../src/net/ipv4-address.ts';
+import { requireIpAddress } from '../src/net/ip-address.ts';
+import { ipv6Address } from '../src/net/ipv6-address.ts';
+import { ipv6 } from '../src/testing/ipv6-packets.ts';
 import { tcpFrame, udpFrame } from '../src/testing/packet-builder.ts';
 import { foldSum, internetSum } from '../src/wire/internet-checksum.ts';
 import { type FrameCount, frameCount } from './frame-count.ts';
 import type { LabInterface } from './lab-host.ts';
 import type { GeneratorRun, GeneratorTimes } from './packet-generator-worker.ts';
 
-/** Addresses and ports count up from the first, addresses faster. */
+/** Addresses and ports count up from the first, addresses faster, IPv6 ones by their last 32 bits. */
 export interface FlowPattern {
+  /** TCP over IPv4 only. */
   readonly protocol: 'udp' | 'tcp-syn';
   readonly source: EndpointRange;
   readonly destination: EndpointRange;
-  /** With the Ethernet header, without the checksum behind it: 60 is a "64-byte" frame. */
+  /**
+   * With the Ethernet header, without the checksum behind it: 60 is a "64-byte" frame, 62 the least
+   * with IPv6.
+   */
   readonly frameBytes: number;
   /**
    * `every`: each source endpoint with each destination endpoint is a flow. `in-step`: the i-th
@@ -136,12 +142,16 @@ async function switchGroOn(receiver: LabInterface): Promise<void> {
 const FRAME_BYTES_MAX = 3_500;
 
 /** Everything that the program would otherwise cut off or wrap silently. */
-function requirePossible({ source, destination, frameBytes, flowCount }: FlowPattern): void {
-  requireInteger('frameBytes', frameBytes, GeneratorLimits.frameBytesMin, FRAME_BYTES_MAX);
+function requirePossible(pattern: FlowPattern): void {
+  const { source, destination, frameBytes, flowCount } = pattern;
+  const isIpv6 = familyOf(pattern) === 6;
+  if (isIpv6 && pattern.protocol !== 'udp') throw new RangeError('TCP is made over IPv4 only');
+  const leastBytes = isIpv6 ? GeneratorLimits.ipv6HeaderBytes : GeneratorLimits.frameBytesMin;
+  requireInteger('frameBytes', frameBytes, leastBytes, FRAME_BYTES_MAX);
   if (flowCount !== undefined) requireInteger('flowCount', flowCount, 1, 0xffff_ffff);
   for (const [name, range] of Object.entries({ source, destination })) {
     const { addressCount = 1, port, portCount = 1 } = range;
-    const addressesLeft = 2 ** 32 - requireIpv4Address(range.address);
+    const addressesLeft = 2 ** 32 - lastBits(range.address);
     requireInteger(`${name}.addressCount`, addressCount, 1, addressesLeft);
     requireInteger(`${name}.port`, port, 0, 0xffff);
     requireInteger(`${name}.portCount`, portCount, 1, 0x10000 - port);
@@ -153,9 +163,26 @@ function requireInteger(name: string, value: number, min: number, max: number): 
   throw new RangeError(`${name} is ${value}, not an integer from ${min} to ${max}`);
 }
 
+/** @throws RangeError when the two ends have addresses of different families */
+function familyOf({ source, destination }: FlowPattern): 4 | 6 {
+  const [family, other] = [source, destination].map(
+    ({ address }) => requireIpAddress(address).family,
+  );
+  if (family === undefined || family !== other) {
+    throw new RangeError(`${source.address} cannot talk to ${destination.address}`);
+  }
+  return family;
+}
+
+/** Those that count up. */
+function lastBits(address: string): number {
+  return Number(requireIpAddress(address).bits & 0xffff_ffffn);
+}
+
 /** A whole frame of the first flow. */
 function templateFrame(options: GeneratorOptions): Uint8Array<ArrayBuffer> {
   const { pattern, sourceMac, destinationMac } = options;
+  if (familyOf(pattern) === 6) return ipv6TemplateFrame(options);
   const headerBytes = pattern.protocol === 'udp' ? 42 : 54;
   const common = {
     sourceMac,
@@ -169,16 +196,78 @@ function templateFrame(options: GeneratorOptions): Uint8Array<ArrayBuffer> {
   return pattern.protocol === 'udp' ? udpFrame(common) : tcpFrame({ ...common, flags: 2 });
 }
 
+/** With UDP, whose ports and checksum the program writes. */
+function ipv6TemplateFrame(options: GeneratorOptions): Uint8Array<ArrayBuffer> {
+  const { pattern, sourceMac, destinationMac } = options;
+  const payload = new Uint8Array(pattern.frameBytes - IPV6_TRANSPORT_AT);
+  new DataView(payload.buffer).setUint16(4, payload.length);
+  return ipv6({
+    source: ipv6Address(requireIpAddress(pattern.source.address).bits),
+    destination: ipv6Address(requireIpAddress(pattern.destination.address).bits),
+    nextHeader: UDP,
+    payload,
+    sourceMac,
+    destinationMac,
+  });
+}
+
+const UDP = 17;
+/** Offsets in a frame. */
+const IPV6_AT = 14;
+const IPV6_TRANSPORT_AT = IPV6_AT + 40;
+const IPV6_UDP_CHECKSUM_AT = IPV6_TRANSPORT_AT + 6;
+
+interface FixedPart {
+  /** The frame's first bytes, without what the program fills in. */
+  readonly header: Uint8Array;
+  readonly transportChecksumOffset: number;
+  readonly networkSum: number;
+  readonly transportSum: number;
+}
+
+function fixedPart(template: Uint8Array<ArrayBuffer>, pattern: FlowPattern): FixedPart {
+  return familyOf(pattern) === 6 ? fixedIpv6Part(template) : fixedIpv4Part(template, pattern);
+}
+
+function fixedIpv6Part(template: Uint8Array<ArrayBuffer>): FixedPart {
+  const zeroed = template.slice();
+  // The last 32 bits of both addresses. The pseudo-header has the others (RFC 8200 §8.1).
+  zeroed.fill(0, IPV6_AT + 20, IPV6_AT + 24);
+  zeroed.fill(0, IPV6_AT + 36, IPV6_AT + 40);
+  const segment = zeroed.subarray(IPV6_TRANSPORT_AT);
+  const pseudoHeader = new Uint8Array(40);
+  pseudoHeader.set(zeroed.subarray(IPV6_AT + 8, IPV6_TRANSPORT_AT));
+  new DataView(pseudoHeader.buffer).setUint32(32, segment.length);
+  pseudoHeader[39] = UDP;
+  return {
+    header: zeroed.slice(0, GeneratorLimits.ipv6HeaderBytes),
+    transportChecksumOffset: IPV6_UDP_CHECKSUM_AT,
+    networkSum: 0,
+    transportSum: littleEndianSum(Uint8Array.from([...pseudoHeader, ...segment])),
+  };
+}
+
+function fixedIpv4Part(template: Uint8Array<ArrayBuffer>, { protocol }: FlowPattern): FixedPart {
+  const transportChecksumOffset = protocol === 'udp' ? 40 : 50;
+  const zeroed = template.slice();
+  // IPv4 checksum, both addresses, both ports, transport checksum.
+  zeroed.fill(0, 24, 38);
+  zeroed.fill(0, transportChecksumOffset, transportChecksumOffset + 2);
+  const header = new Uint8Array(GeneratorLimits.ipv6HeaderBytes);
+  header.set(zeroed.subarray(0, GeneratorLimits.ipv4HeaderBytes));
+  return {
+    header,
+    transportChecksumOffset,
+    networkSum: littleEndianSum(zeroed.subarray(14, 34)),
+    transportSum: littleEndianSum(transportBytes(zeroed)),
+  };
+}
+
 function generatorSettings(
   template: Uint8Array<ArrayBuffer>,
   pattern: FlowPattern,
   outgoingIndex: number,
 ): GeneratorSettings {
-  const transportChecksumOffset = pattern.protocol === 'udp' ? 40 : 50;
-  const zeroed = template.slice();
-  // What the program fills in: IPv4 checksum, both addresses, both ports, transport checksum.
-  zeroed.fill(0, 24, 38);
-  zeroed.fill(0, transportChecksumOffset, transportChecksumOffset + 2);
   const { source, destination } = pattern;
   const counts = {
     sourceAddressCount: source.addressCount ?? 1,
@@ -191,19 +280,17 @@ function generatorSettings(
   const isInStep = pattern.combinations === 'in-step';
   const combinations = isInStep ? Math.max(sources, destinations) : sources * destinations;
   return {
-    header: zeroed.slice(0, GeneratorLimits.headerBytes),
-    sourceAddress: requireIpv4Address(source.address),
-    destinationAddress: requireIpv4Address(destination.address),
+    ...fixedPart(template, pattern),
+    sourceAddress: lastBits(source.address),
+    destinationAddress: lastBits(destination.address),
     sourcePort: source.port,
     destinationPort: destination.port,
-    transportChecksumOffset,
     ...counts,
     flowCount: Math.min(pattern.flowCount ?? combinations, combinations, 0xffff_ffff),
-    networkSum: littleEndianSum(zeroed.subarray(14, 34)),
-    transportSum: littleEndianSum(transportBytes(zeroed)),
     interfaceIndex: outgoingIndex,
     isRandom: pattern.order === 'random' ? 1 : 0,
     isInStep: isInStep ? 1 : 0,
+    isIpv6: familyOf(pattern) === 6 ? 1 : 0,
   };
 }
 

@@ -4,8 +4,8 @@
 #include "abi/abi.h"
 
 enum generator_limits {
-	GENERATOR_LIMITS_HEADER_BYTES =
-		54, /* Ethernet + IPv4 + the longest plain transport header */
+	GENERATOR_LIMITS_IPV4_HEADER_BYTES = 54, /* Ethernet, IPv4 and TCP */
+	GENERATOR_LIMITS_IPV6_HEADER_BYTES = 62, /* Ethernet, IPv6 and UDP */
 	GENERATOR_LIMITS_FRAME_BYTES_MIN = 60,
 };
 ABI_EXPORT(enum, generator_limits);
@@ -16,9 +16,9 @@ ABI_EXPORT(enum, generator_limits);
  * step, the destination is that of flow i * n1 * n2 instead: both sides count up together.
  */
 struct generator_settings {
-	__u8 header[54]; /* the same for all frames; varying fields and checksums are zero */
+	__u8 header[62]; /* the same for all frames; varying fields and checksums are zero */
 	__be16 source_port;
-	__be32 source_address;
+	__be32 source_address; /* of IPv6, the last 32 bits, here and in the sums */
 	__be32 destination_address;
 	__be16 destination_port;
 	__u16 transport_checksum_offset; /* from the frame's start */
@@ -32,8 +32,9 @@ struct generator_settings {
 	__u32 interface_index;
 	__u32 is_random;  /* 0: the flows in turn; 1: a random flow for each frame */
 	__u32 is_in_step; /* 0: every source with every destination; 1: the i-th with the i-th */
+	__u32 is_ipv6;
 };
-_Static_assert(sizeof(struct generator_settings) == 108, "generator_settings has no holes");
+_Static_assert(sizeof(struct generator_settings) == 120, "generator_settings has no holes");
 
 struct frame_counter {
 	__u64 frames;

@@ -14,7 +14,8 @@ export type FragmentReturnCounter = (typeof FragmentReturnCounter)[keyof typeof 
 
 /** `enum generator_limits` */
 export const GeneratorLimits = {
-  headerBytes: 54,
+  ipv4HeaderBytes: 54,
+  ipv6HeaderBytes: 62,
   frameBytesMin: 60,
 } as const;
 export type GeneratorLimits = (typeof GeneratorLimits)[keyof typeof GeneratorLimits];
@@ -193,7 +194,7 @@ export const FrameCounter: StructLayout<FrameCounter> = {
   },
 };
 
-/** `struct generator_settings`, 108 bytes */
+/** `struct generator_settings`, 120 bytes */
 export interface GeneratorSettings {
   readonly header: Uint8Array;
   readonly sourcePort: number;
@@ -211,65 +212,69 @@ export interface GeneratorSettings {
   readonly interfaceIndex: number;
   readonly isRandom: number;
   readonly isInStep: number;
+  readonly isIpv6: number;
 }
 
 export const GeneratorSettings: StructLayout<GeneratorSettings> = {
   cName: 'generator_settings',
-  sizeBytes: 108,
+  sizeBytes: 120,
   fields: {
-    header: { cName: 'header', offsetBytes: 0, type: 'u8', count: 54 },
-    sourcePort: { cName: 'source_port', offsetBytes: 54, type: 'be16' },
-    sourceAddress: { cName: 'source_address', offsetBytes: 56, type: 'be32' },
-    destinationAddress: { cName: 'destination_address', offsetBytes: 60, type: 'be32' },
-    destinationPort: { cName: 'destination_port', offsetBytes: 64, type: 'be16' },
-    transportChecksumOffset: { cName: 'transport_checksum_offset', offsetBytes: 66, type: 'u16' },
-    sourceAddressCount: { cName: 'source_address_count', offsetBytes: 68, type: 'u32' },
-    sourcePortCount: { cName: 'source_port_count', offsetBytes: 72, type: 'u32' },
-    destinationAddressCount: { cName: 'destination_address_count', offsetBytes: 76, type: 'u32' },
-    destinationPortCount: { cName: 'destination_port_count', offsetBytes: 80, type: 'u32' },
-    flowCount: { cName: 'flow_count', offsetBytes: 84, type: 'u32' },
-    networkSum: { cName: 'network_sum', offsetBytes: 88, type: 'u32' },
-    transportSum: { cName: 'transport_sum', offsetBytes: 92, type: 'u32' },
-    interfaceIndex: { cName: 'interface_index', offsetBytes: 96, type: 'u32' },
-    isRandom: { cName: 'is_random', offsetBytes: 100, type: 'u32' },
-    isInStep: { cName: 'is_in_step', offsetBytes: 104, type: 'u32' },
+    header: { cName: 'header', offsetBytes: 0, type: 'u8', count: 62 },
+    sourcePort: { cName: 'source_port', offsetBytes: 62, type: 'be16' },
+    sourceAddress: { cName: 'source_address', offsetBytes: 64, type: 'be32' },
+    destinationAddress: { cName: 'destination_address', offsetBytes: 68, type: 'be32' },
+    destinationPort: { cName: 'destination_port', offsetBytes: 72, type: 'be16' },
+    transportChecksumOffset: { cName: 'transport_checksum_offset', offsetBytes: 74, type: 'u16' },
+    sourceAddressCount: { cName: 'source_address_count', offsetBytes: 76, type: 'u32' },
+    sourcePortCount: { cName: 'source_port_count', offsetBytes: 80, type: 'u32' },
+    destinationAddressCount: { cName: 'destination_address_count', offsetBytes: 84, type: 'u32' },
+    destinationPortCount: { cName: 'destination_port_count', offsetBytes: 88, type: 'u32' },
+    flowCount: { cName: 'flow_count', offsetBytes: 92, type: 'u32' },
+    networkSum: { cName: 'network_sum', offsetBytes: 96, type: 'u32' },
+    transportSum: { cName: 'transport_sum', offsetBytes: 100, type: 'u32' },
+    interfaceIndex: { cName: 'interface_index', offsetBytes: 104, type: 'u32' },
+    isRandom: { cName: 'is_random', offsetBytes: 108, type: 'u32' },
+    isInStep: { cName: 'is_in_step', offsetBytes: 112, type: 'u32' },
+    isIpv6: { cName: 'is_ipv6', offsetBytes: 116, type: 'u32' },
   },
   padding: [],
   decode: (view, at) => ({
-    header: bytes(54).decode(view, at),
-    sourcePort: view.getUint16(at + 54),
-    sourceAddress: view.getUint32(at + 56),
-    destinationAddress: view.getUint32(at + 60),
-    destinationPort: view.getUint16(at + 64),
-    transportChecksumOffset: view.getUint16(at + 66, true),
-    sourceAddressCount: view.getUint32(at + 68, true),
-    sourcePortCount: view.getUint32(at + 72, true),
-    destinationAddressCount: view.getUint32(at + 76, true),
-    destinationPortCount: view.getUint32(at + 80, true),
-    flowCount: view.getUint32(at + 84, true),
-    networkSum: view.getUint32(at + 88, true),
-    transportSum: view.getUint32(at + 92, true),
-    interfaceIndex: view.getUint32(at + 96, true),
-    isRandom: view.getUint32(at + 100, true),
-    isInStep: view.getUint32(at + 104, true),
+    header: bytes(62).decode(view, at),
+    sourcePort: view.getUint16(at + 62),
+    sourceAddress: view.getUint32(at + 64),
+    destinationAddress: view.getUint32(at + 68),
+    destinationPort: view.getUint16(at + 72),
+    transportChecksumOffset: view.getUint16(at + 74, true),
+    sourceAddressCount: view.getUint32(at + 76, true),
+    sourcePortCount: view.getUint32(at + 80, true),
+    destinationAddressCount: view.getUint32(at + 84, true),
+    destinationPortCount: view.getUint32(at + 88, true),
+    flowCount: view.getUint32(at + 92, true),
+    networkSum: view.getUint32(at + 96, true),
+    transportSum: view.getUint32(at + 100, true),
+    interfaceIndex: view.getUint32(at + 104, true),
+    isRandom: view.getUint32(at + 108, true),
+    isInStep: view.getUint32(at + 112, true),
+    isIpv6: view.getUint32(at + 116, true),
   }),
   encode: (value, view, at) => {
-    bytes(54).encode(value.header, view, at);
-    view.setUint16(at + 54, value.sourcePort);
-    view.setUint32(at + 56, value.sourceAddress);
-    view.setUint32(at + 60, value.destinationAddress);
-    view.setUint16(at + 64, value.destinationPort);
-    view.setUint16(at + 66, value.transportChecksumOffset, true);
-    view.setUint32(at + 68, value.sourceAddressCount, true);
-    view.setUint32(at + 72, value.sourcePortCount, true);
-    view.setUint32(at + 76, value.destinationAddressCount, true);
-    view.setUint32(at + 80, value.destinationPortCount, true);
-    view.setUint32(at + 84, value.flowCount, true);
-    view.setUint32(at + 88, value.networkSum, true);
-    view.setUint32(at + 92, value.transportSum, true);
-    view.setUint32(at + 96, value.interfaceIndex, true);
-    view.setUint32(at + 100, value.isRandom, true);
-    view.setUint32(at + 104, value.isInStep, true);
+    bytes(62).encode(value.header, view, at);
+    view.setUint16(at + 62, value.sourcePort);
+    view.setUint32(at + 64, value.sourceAddress);
+    view.setUint32(at + 68, value.destinationAddress);
+    view.setUint16(at + 72, value.destinationPort);
+    view.setUint16(at + 74, value.transportChecksumOffset, true);
+    view.setUint32(at + 76, value.sourceAddressCount, true);
+    view.setUint32(at + 80, value.sourcePortCount, true);
+    view.setUint32(at + 84, value.destinationAddressCount, true);
+    view.setUint32(at + 88, value.destinationPortCount, true);
+    view.setUint32(at + 92, value.flowCount, true);
+    view.setUint32(at + 96, value.networkSum, true);
+    view.setUint32(at + 100, value.transportSum, true);
+    view.setUint32(at + 104, value.interfaceIndex, true);
+    view.setUint32(at + 108, value.isRandom, true);
+    view.setUint32(at + 112, value.isInStep, true);
+    view.setUint32(at + 116, value.isIpv6, true);
   },
 };
 

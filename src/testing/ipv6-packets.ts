@@ -22,6 +22,8 @@ export interface Ipv6Options {
   /** What the last extension header, or the fixed one, says comes next. */
   readonly nextHeader: number;
   readonly payload: Uint8Array;
+  readonly sourceMac?: string;
+  readonly destinationMac?: string;
 }
 
 export const IPV6_HEADER_BYTES = 40;
@@ -51,7 +53,7 @@ export function ipv6(options: Ipv6Options): Uint8Array<ArrayBuffer> {
   packet.set(ipv6Bytes(destination), 24);
   packet.set(chain.bytes, IPV6_HEADER_BYTES);
   packet.set(payload, IPV6_HEADER_BYTES + chain.bytes.length);
-  return ethernetFrame({ etherType: ETHER_TYPE_IPV6, payload: packet });
+  return ethernetFrame({ ...options, etherType: ETHER_TYPE_IPV6, payload: packet });
 }
 
 /** RFC 8200 §4.3, filled up by a PadN option. @param bytes a multiple of eight */

@@ -5,6 +5,8 @@ import { Lab } from '../../lab/lab.ts';
 import { type FlowPattern, startPacketGenerator } from '../../lab/packet-generator.ts';
 
 const TIMEOUT_MS = 20_000;
+/** As tshark says it. */
+const GOOD = '1';
 
 /** Without IPv6, so that nobody sends what the test did not ask for. */
 const quiet = { 'net.ipv6.conf.all.disable_ipv6': '1', 'net.ipv6.conf.default.disable_ipv6': '1' };
@@ -72,6 +74,21 @@ test('a limit of frames holds over several calls of the kernel', async () => {
   assert.equal(sent.length, 10);
 });
 
+test('IPv6 counts up by the last 32 bits of addresses, with right checksums', async () => {
+  const source = { address: '2001:db8::ffff', addressCount: 2, port: 1_000 };
+  const destination = { address: '2001:db8:1::1', port: 80, portCount: 2 };
+  const sent = await flowsOf({ frameBytes: 70, source, destination }, 5);
+  const [first, second] = ['[2001:db8::ffff]:1000 > ', '[2001:db8::1:0]:1000 > '];
+  const to = '[2001:db8:1::1]';
+  const inTurn = [`${first}${to}:80`, `${second}${to}:80`, `${first}${to}:81`, `${second}${to}:81`];
+  assert.deepEqual(sent, [...inTurn, ...inTurn.slice(0, 1)]);
+});
+
+test('addresses of both families in one flow are refused', async () => {
+  const destination = { address: '2001:db8:1::1', port: 80 };
+  await assert.rejects(flowsOf({ destination }, 1), /192.0.2.1 cannot talk to 2001:db8:1::1/);
+});
+
 test('a CPU that is not there is refused', async () => {
   await assert.rejects(flowsOf({}, 1, { cpu: 4_095 }), /keep the packet generator on CPU 4095/);
 });
@@ -103,10 +120,15 @@ async function flowsOf(
   } finally {
     await capture.stop();
   }
-  const fields = ['ip.src', 'udp.srcport', 'ip.dst', 'udp.dstport'] as const;
-  const packets = await capture.packets(fields);
-  return packets.map(
-    (packet) =>
-      `${packet['ip.src']}:${packet['udp.srcport']} > ${packet['ip.dst']}:${packet['udp.dstport']}`,
-  );
+  const addresses = ['ip.src', 'ip.dst', 'ipv6.src', 'ipv6.dst'] as const;
+  const fields = [...addresses, 'udp.srcport', 'udp.dstport', 'udp.checksum.status'] as const;
+  const preferences = { 'udp.check_checksum': 'TRUE' };
+  const packets = await capture.packets(fields, { preferences });
+  return packets.map((packet) => {
+    assert.equal(packet['udp.checksum.status'], GOOD);
+    const place = (ipv4: string, ipv6: string) => (ipv4 === '' ? `[${ipv6}]` : ipv4);
+    const from = place(packet['ip.src'], packet['ipv6.src']);
+    const to = place(packet['ip.dst'], packet['ipv6.dst']);
+    return `${from}:${packet['udp.srcport']} > ${to}:${packet['udp.dstport']}`;
+  });
 }
