@@ -24,6 +24,7 @@ import {
 import { startPacketSink } from '../lab/packet-sink.ts';
 import type { Topology } from '../lab/topology.ts';
 import { type Argv, describeFailure } from '../src/linux/command-runner.ts';
+import { requireIpAddress } from '../src/net/ip-address.ts';
 
 /** The same for everybody who is on the links. */
 export const bedAddresses = {
@@ -32,6 +33,15 @@ export const bedAddresses = {
   gatewayLan: '10.77.0.1',
   inside: '10.77.0.2',
   insidePrefix: '10.77.0.0/16',
+} as const;
+
+/** While {@link NatBed.measure} is asked for IPv6. */
+const ipv6Addresses = {
+  outside: '2001:db8:1::fe',
+  gatewayWan: '2001:db8:1::1',
+  gatewayLan: '2001:db8:77::1',
+  inside: '2001:db8:77::2',
+  insidePrefix: '2001:db8:77::/64',
 } as const;
 
 const macs = {
@@ -47,8 +57,8 @@ const COMMAND_TIMEOUT_MS = 20_000;
 const PACKET_CPU = 0;
 /** Where each has a receive queue of its own. */
 const PACKET_CPUS = [0, 1] as const;
-/** A "64-byte" frame without the checksum behind it. */
-const FRAME_BYTES = 60;
+/** A "64-byte" frame without the checksum behind it; IPv6 headers and UDP take two bytes more. */
+const frameBytes = { 4: 60, 6: 62 } as const;
 /** A million packets that each open a session take the slowest contender some seconds. */
 const SENDING_MS_MAX = 30_000;
 /** Between two looks at what has arrived. */
@@ -107,9 +117,21 @@ export class NatBed implements AsyncDisposable {
     await this.lab.stop();
   }
 
-  /** Measures with a contender that was started for this alone, and has forgotten nothing of it. */
-  async measure<T>(contender: NatContender, action: () => Promise<T>): Promise<T> {
+  /**
+   * Measures with a contender that was started for this alone.
+   *
+   * @param options.withIpv6 everybody has IPv6 addresses, too. Without it nobody speaks IPv6.
+   */
+  async measure<T>(
+    contender: NatContender,
+    action: () => Promise<T>,
+    { withIpv6 = false }: { readonly withIpv6?: boolean } = {},
+  ): Promise<T> {
     await using cleanup = new AsyncDisposableStack();
+    if (withIpv6) {
+      cleanup.defer(() => this.#switchIpv6('off'));
+      await this.#switchIpv6('on');
+    }
     if (!contender.translates) {
       const route = [bedAddresses.insidePrefix, 'via', bedAddresses.gatewayWan] as const;
       await requireCommand(this.#outside, ['ip', 'route', 'add', ...route]);
@@ -123,14 +145,17 @@ export class NatBed implements AsyncDisposable {
   /** One TCP connection, kept full. @returns bits a second that the receiver got */
   async bulk(options: {
     readonly towards: 'outside' | 'inside';
-    seconds: number;
+    readonly seconds: number;
+    /** Default: 4. */
+    readonly family?: 4 | 6;
   }): Promise<number> {
-    const { towards, seconds } = options;
+    const { towards, seconds, family = 4 } = options;
+    const to = (family === 4 ? bedAddresses : ipv6Addresses).outside;
     // A server for one test only: none stays busy after a client that was ended.
     const server = this.#outside.spawn(['iperf3', '-s', '-1', '--forceflush']);
     try {
       await server.waitForOutput(/listening/, COMMAND_TIMEOUT_MS);
-      const client = ['iperf3', '-c', bedAddresses.outside, '-J', '-t', `${seconds}`] as const;
+      const client = ['iperf3', '-c', to, '-J', '-t', `${seconds}`] as const;
       const argv: Argv = towards === 'inside' ? [...client, '-R'] : client;
       const timeoutMs = seconds * 1_000 + 10_000;
       const result = await this.#inside.run(argv, { timeoutMs });
@@ -214,12 +239,45 @@ export class NatBed implements AsyncDisposable {
       receiver: this.#place(this.gateway, 'lan0'),
       sourceMac: macs.inside,
       destinationMac: macs.gatewayLan,
-      pattern: { ...pattern, protocol: 'udp', frameBytes: FRAME_BYTES },
+      pattern: { ...pattern, protocol: 'udp', frameBytes: frameBytes[familyOf(pattern)] },
       framesMax: frameCount,
       framesPerCall: frameCount,
       durationMsMax: SENDING_MS_MAX,
       cpu,
     });
+  }
+
+  /** As with IPv4, all neighbours are written down and nobody looks for others. */
+  async #switchIpv6(to: 'on' | 'off'): Promise<void> {
+    const ends = [
+      [this.#inside, 'eth0', ipv6Addresses.inside],
+      [this.gateway, 'lan0', ipv6Addresses.gatewayLan],
+      [this.gateway, 'wan0', ipv6Addresses.gatewayWan],
+      [this.#outside, 'eth0', ipv6Addresses.outside],
+    ] as const;
+    for (const [host, name] of ends) setIpv6(host, name, to);
+    if (to === 'off') return;
+    for (const [host, name, address] of ends) {
+      const argv = ['ip', 'address', 'add', `${address}/64`, 'dev', name, 'nodad'] as const;
+      await requireCommand(host, argv);
+    }
+    const ways = [
+      [this.#inside, 'eth0', ipv6Addresses.gatewayLan, macs.gatewayLan],
+      [this.gateway, 'lan0', ipv6Addresses.inside, macs.inside],
+      [this.gateway, 'wan0', ipv6Addresses.outside, macs.outside],
+      [this.#outside, 'eth0', ipv6Addresses.gatewayWan, macs.gatewayWan],
+    ] as const;
+    for (const [host, name, address, mac] of ways) {
+      const argv = ['ip', 'neigh', 'replace', address, 'lladdr', mac, 'dev', name] as const;
+      await requireCommand(host, [...argv, 'nud', 'permanent']);
+    }
+    for (const [host, to, via] of [
+      [this.#inside, 'default', ipv6Addresses.gatewayLan],
+      [this.gateway, 'default', ipv6Addresses.outside],
+      [this.#outside, ipv6Addresses.insidePrefix, ipv6Addresses.gatewayWan],
+    ] as const) {
+      await requireCommand(host, ['ip', 'route', 'replace', to, 'via', via]);
+    }
   }
 
   async #setQueueCount(count: number): Promise<void> {
@@ -252,6 +310,25 @@ export class NatBed implements AsyncDisposable {
 export type NatPattern = Omit<FlowPattern, 'protocol' | 'frameBytes'> & {
   readonly flowCount: number;
 };
+
+function familyOf({ destination }: NatPattern): 4 | 6 {
+  return requireIpAddress(destination.address).family;
+}
+
+/** Off, its addresses, neighbours and routes are gone. */
+function setIpv6(host: LabHost, interfaceName: string, to: 'on' | 'off'): void {
+  const settings = [
+    ['accept_ra', '0'],
+    ['disable_ipv6', to === 'on' ? '0' : '1'],
+  ] as const;
+  host.setSysctls(
+    settings.map(([name, value]) => ({
+      path: `/proc/sys/net/ipv6/conf/${interfaceName}/${name}`,
+      value,
+    })),
+    'required',
+  );
+}
 
 interface IperfReport {
   readonly end?: { readonly sum_received?: { readonly bits_per_second?: number } };

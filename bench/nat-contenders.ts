@@ -17,7 +17,7 @@ export const plainForwarding: NatContender = {
   },
 };
 
-/** What an ordinary gateway has. */
+/** What an ordinary gateway has; over IPv6 it is a stateful firewall. */
 export const nftMasquerade: NatContender = {
   name: 'nft masquerade',
   translates: true,
@@ -37,7 +37,7 @@ const masqueradeRules = `table inet ordinary {
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
-    oifname "wan0" masquerade
+    oifname "wan0" meta nfproto ipv4 masquerade
   }
 }
 `;
@@ -113,7 +113,9 @@ paths: { state: ${options.folder}/state, runtime: ${options.folder}/runtime }
 `;
 
 function setForwarding(gateway: LabHost, value: '0' | '1'): void {
-  gateway.setSysctls([{ path: '/proc/sys/net/ipv4/ip_forward', value }], 'required');
+  const paths = ['ipv4/ip_forward', 'ipv6/conf/all/forwarding'];
+  const settings = paths.map((path) => ({ path: `/proc/sys/net/${path}`, value }));
+  gateway.setSysctls(settings, 'required');
 }
 
 /** Rules, programs and connections are gone, whoever made them. */

@@ -26,6 +26,7 @@ interface Measurement {
   readonly rounds: number;
   /** It is about sessions that were judged before, so it is measured without the fast path, too. */
   readonly isFast?: true;
+  readonly withIpv6?: boolean;
   /** What a contender reaches that has just been started. */
   readonly measure: (bed: NatBed) => Promise<Reached>;
 }
@@ -83,6 +84,16 @@ const measurements = {
       rate: await bed.bulk({ towards: 'inside', seconds: BULK_SECONDS }),
     }),
   },
+  ipv6Upload: {
+    what: 'bulk TCP with GSO over IPv6, inside to outside',
+    unit: gigabits,
+    rounds: 5,
+    isFast: true,
+    withIpv6: true,
+    measure: async (bed) => ({
+      rate: await bed.bulk({ towards: 'outside', seconds: BULK_SECONDS, family: 6 }),
+    }),
+  },
   few: {
     what: '64-byte UDP, 1,000 flows',
     unit: packets,
@@ -102,6 +113,22 @@ const measurements = {
     unit: packets,
     rounds: 3,
     measure: (bed) => steadyRate(bed, flowCounts.million),
+  },
+  ipv6Few: {
+    what: '66-byte UDP over IPv6, 1,000 flows',
+    unit: packets,
+    rounds: 5,
+    isFast: true,
+    withIpv6: true,
+    measure: (bed) => steadyRate(bed, flowCounts.few, { family: 6 }),
+  },
+  ipv6Many: {
+    what: '66-byte UDP over IPv6, 100,000 flows',
+    unit: packets,
+    rounds: 3,
+    isFast: true,
+    withIpv6: true,
+    measure: (bed) => steadyRate(bed, flowCounts.many, { family: 6 }),
   },
   queues: {
     what: '64-byte UDP, 1,000 flows by two receive queues on two cores',
@@ -185,13 +212,15 @@ interface Figures {
 async function compare(
   bed: NatBed,
   contenders: Contenders,
-  { what, rounds, isFast, measure }: Measurement,
+  { what, rounds, isFast, withIpv6 = false, measure }: Measurement,
 ): Promise<Figures> {
   const failed = new Set<NatContender>();
   const attempt = async (contender: NatContender): Promise<number> => {
     if (failed.has(contender)) return Number.NaN;
     try {
-      const { rate, lost = 0 } = await bed.measure(contender, () => measure(bed));
+      const { rate, lost = 0 } = await bed.measure(contender, () => measure(bed), {
+        withIpv6,
+      });
       if (lost > 0) process.stderr.write(`${contender.name}, ${what}: lost ${lost} packets\n`);
       return rate;
     } catch (error) {
@@ -284,13 +313,23 @@ function written(figure: number | undefined, { name, divisor, digits }: Unit): s
 }
 
 /** The inside hosts, with one port each, and remotes enough for the flows that are asked for. */
-function flowsOfHosts(flowCount: number, { firstRemotePort = 1_024 } = {}): NatPattern {
+function flowsOfHosts(
+  flowCount: number,
+  {
+    firstRemotePort = 1_024,
+    family = 4,
+  }: { readonly firstRemotePort?: number; readonly family?: 4 | 6 } = {},
+): NatPattern {
   const remoteAddressCount = 250;
   const remotes = flowCount / INSIDE_HOSTS;
   return {
-    source: { address: '10.77.1.1', addressCount: INSIDE_HOSTS, port: 40_000 },
+    source: {
+      address: family === 4 ? '10.77.1.1' : '2001:db8:77::1:1',
+      addressCount: INSIDE_HOSTS,
+      port: 40_000,
+    },
     destination: {
-      address: '203.0.113.1',
+      address: family === 4 ? '203.0.113.1' : '2001:db8:2::1',
       addressCount: Math.min(remotes, remoteAddressCount),
       port: firstRemotePort,
       portCount: Math.max(1, remotes / remoteAddressCount),
@@ -300,8 +339,12 @@ function flowsOfHosts(flowCount: number, { firstRemotePort = 1_024 } = {}): NatP
 }
 
 /** Packets a second of flows that are open, in no order. */
-async function steadyRate(bed: NatBed, flowCount: number): Promise<Reached> {
-  const flows = flowsOfHosts(flowCount);
+async function steadyRate(
+  bed: NatBed,
+  flowCount: number,
+  options: { readonly family?: 4 | 6 } = {},
+): Promise<Reached> {
+  const flows = flowsOfHosts(flowCount, options);
   await bed.openFlows(flows);
   return reachedBy(await bed.send({ ...flows, order: 'random' }, FRAMES_PER_ROUND));
 }
