@@ -1,6 +1,6 @@
 /**
- * Sends IPv4 or IPv6 frames of many flows through an interface of the lab, 1–2 million a second on one
- * core, by the kernel's live-frame test run (`bpf/lab/packet-generator.bpf.c`).
+ * Sends IPv4 or IPv6 frames of many flows through an interface of the lab, 1–2 million a second on
+ * one core, by the kernel's live-frame test run (`bpf/lab/packet-generator.bpf.c`).
  *
  * The frames leave the interface as if its host had sent them, without passing the host's stack.
  * The other end of a veth takes them only with an XDP program on it or with GRO switched on
@@ -21,7 +21,10 @@ import { type FrameCount, frameCount } from './frame-count.ts';
 import type { LabInterface } from './lab-host.ts';
 import type { GeneratorRun, GeneratorTimes } from './packet-generator-worker.ts';
 
-/** Addresses and ports count up from the first, addresses faster, IPv6 ones by their last 32 bits. */
+/**
+ * Addresses and ports count up from the first, addresses faster, those of IPv6 by their last 32
+ * bits.
+ */
 export interface FlowPattern {
   /** TCP over IPv4 only. */
   readonly protocol: 'udp' | 'tcp-syn';
