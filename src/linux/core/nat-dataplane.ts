@@ -29,6 +29,7 @@ import {
 } from '../../gateway/nat-settings.ts';
 import { type Forward, forwardsOf, NatTableWriter } from '../../gateway/nat-table-writer.ts';
 import type { NatStatus } from '../../messages/control-messages.ts';
+import type { AddressRange } from '../../net/address-range.ts';
 import { formatIpv4Address, ipv4Address, requireIpv4Address } from '../../net/ipv4-address.ts';
 import {
   formatInterfaceAddress,
@@ -138,6 +139,14 @@ export class NatDataplane {
   /** Every session is judged once more: the rules, or what they are asked about, have changed. */
   forgetJudgements(): void {
     if (this.#loaded !== undefined) raiseGeneration(this.#loaded.object.maps.natGeneration);
+  }
+
+  /**
+   * The sessions of these addresses are judged once more, whichever end they are: what the rules
+   * ask about them has changed. Others may be, too.
+   */
+  forgetJudgementsAbout(ranges: readonly AddressRange[]): void {
+    if (ranges.length > 0) this.forgetJudgements();
   }
 
   #endPickup(): void {
