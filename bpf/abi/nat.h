@@ -174,7 +174,7 @@ struct nat_session {
 	__u32 low_acknowledged;
 	__u32 high_end;
 	__u32 high_acknowledged;
-	__u32 judged; /* the generation of the rules by which nft let it through */
+	__u32 judged; /* the number of its two addresses when nft let it through */
 	/* Sent by each endpoint, from the IP header on: 48 bits, the upper ones first. */
 	__u16 low_bytes_above;
 	__u16 high_bytes_above;
@@ -192,6 +192,21 @@ struct nat_session_bucket {
 	struct nat_session slots[16];
 };
 _Static_assert(sizeof(struct nat_session_bucket) == 64 + 16 * 64, "nat_session_bucket: 17 lines");
+
+enum nat_generation_places {
+	NAT_GENERATION_PLACES_LINES = 4096,
+	NAT_GENERATION_PLACES_PER_LINE = 16,
+	/* The place of an address: the upper 16 bits of this times it, modulo 2^32. */
+	NAT_GENERATION_PLACES_FACTOR = 0x61c8864f, /* 2^32 less that of the golden ratio */
+	NAT_GENERATION_PLACES_SHIFT = 16,
+};
+ABI_EXPORT(enum, nat_generation_places);
+
+/* Numbers of addresses: one cache line. */
+struct nat_generation_line {
+	__u32 numbers[16];
+};
+_Static_assert(sizeof(struct nat_generation_line) == 64, "nat_generation_line is a cache line");
 
 struct nat_host {
 	__u32 sessions;
@@ -259,7 +274,7 @@ enum packet_mark {
 	PACKET_MARK_HAIRPIN = 0x200,
 	PACKET_MARK_APPROVED = 0x400,	     /* nft has let the session through, by today's rules */
 	PACKET_MARK_DONE = 0x800,	     /* the fast path has done what egress would */
-	PACKET_MARK_GENERATION = 0x7f800000, /* mask: the lowest byte of the rules' number */
+	PACKET_MARK_GENERATION = 0x7f800000, /* mask: of the number that nft judges it by */
 	PACKET_MARK_OURS = 0x7f800fc0,	     /* mask of all of ours */
 };
 ABI_EXPORT(enum, packet_mark);

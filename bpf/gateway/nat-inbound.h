@@ -33,14 +33,21 @@ static __always_inline int nat_is_over(const struct nat_run *run, const struct n
 	return !(session->state & NAT_SESSION_STATE_CONFIRMED) && !is_opener;
 }
 
-/* The bit that spares a packet of a session that nft has judged by today's rules. */
-static __always_inline __u32 nat_approval(const struct __sk_buff *skb, const struct nat_run *run,
-					  const struct nat_session *session)
+/*
+ * The bit that spares a packet, to a destination as nft sees it, of a session that nft has judged
+ * by what holds today.
+ */
+__noinline int nat_approval(struct __sk_buff *skb, struct nat_run *run,
+			    const struct nat_session *session, __be32 destination)
 {
-	__u32 generation = nat_get_generation();
+	__u32 number;
 
+	/* Not NAT_REQUIRE, whose -1 would be an approval. */
+	if (!run || !session)
+		return 0;
+	number = nat_number_to(&run->generations, destination);
 	/* nft clamps the MSS of TCP. */
-	if (!generation || session->judged != generation ||
+	if (!number || session->judged != number ||
 	    !(session->state & NAT_SESSION_STATE_CONFIRMED) || run->packet.tcp_flags & TCP_FLAG_SYN)
 		return 0;
 	return nat_interface_of(run->packet.source) == skb->ifindex ? PACKET_MARK_APPROVED : 0;
@@ -64,6 +71,7 @@ __noinline int nat_deliver(struct __sk_buff *skb, struct nat_run *run,
 {
 	NAT_REQUIRE(run && target);
 	nat_set_mark(skb, told | nat_hairpin_mark(run));
+	nat_stamp(skb, run, target->address);
 	run->action = NAT_FRAGMENT_ACTION_DESTINATION;
 	run->address = target->address;
 	nat_count(NAT_COUNTER_TRANSLATED);
@@ -191,7 +199,7 @@ __noinline int nat_take_to_target(struct __sk_buff *skb, struct nat_run *run,
 		kind = session->flags & NAT_SESSION_FLAGS_PORT_FORWARD ? PACKET_KIND_PORT_FORWARD
 								       : PACKET_KIND_MAPPED;
 	nat_track(run, session, sender, nat_time_class(session));
-	if (!nat_approval(skb, run, session))
+	if (!nat_approval(skb, run, session, target->address))
 		return nat_deliver(skb, run, target, kind);
 	way = nat_find_way(skb, run, target->address, target->port);
 	/* What is hairpinned gets its other half at egress. */
@@ -310,7 +318,7 @@ __noinline int nat_address_only_in(struct __sk_buff *skb, struct nat_run *run)
 	if (!session)
 		return NAT_GO_ON;
 	nat_track(run, session, sender, nat_time_class(session));
-	is_approved = nat_approval(skb, run, session) &&
+	is_approved = nat_approval(skb, run, session, target.address) &&
 		      nat_find_way(skb, run, target.address, 0) != NAT_WAY_ASTRAY;
 	return nat_deliver(skb, run, &target,
 			   PACKET_KIND_REPLY | (is_approved ? PACKET_MARK_APPROVED : 0));

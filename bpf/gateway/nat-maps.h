@@ -27,6 +27,18 @@ struct {
 } nat_generation SEC(".maps");
 
 /*
+ * Owner: the core, which alone writes it. Addresses share places, so it is never full: who shares
+ * one with an address that changes is judged once more, too.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NAT_GENERATION_PLACES_LINES);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct nat_generation_line);
+} nat_address_generations SEC(".maps");
+
+/*
  * Owner: the programs; the core writes port forwards. 65,536 a class and external address. When no
  * port is free, the packet that wanted one is dropped (dropped-no-port) or refused before.
  */

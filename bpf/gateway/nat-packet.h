@@ -10,6 +10,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi/nat.h"
+#include "gateway/nat-generations.h"
 #include "gateway/nat-maps.h"
 #include "packet/siphash.h"
 
@@ -39,9 +40,6 @@ enum fragment_part {
 	FRAGMENT_PART_FIRST,
 	FRAGMENT_PART_LATER,
 };
-
-/* The lowest byte of a generation, as PACKET_MARK_GENERATION has it. */
-#define GENERATION_MARK(generation) (((generation)&0xff) << 23)
 
 /* No class: protocols without ports. */
 #define NAT_CLASS_NONE 255
@@ -79,8 +77,9 @@ struct nat_run {
 	__u64 hash;
 	__u32 placed; /* where nat_insert has put that session: see nat_placed */
 	__u32 tick;
-	__u32 hook; /* enum nat_hook */
-	/* Egress: the generation of the rules by which nft let the packet through, or 0. */
+	__u32 hook;			    /* enum nat_hook */
+	struct nat_generations generations; /* ingress */
+	/* Egress: the number by which nft let the packet through, or 0. */
 	__u32 judged;
 	/* Egress: the packet goes another way than its session may be judged for. */
 	__u32 is_astray;
@@ -129,7 +128,24 @@ static __always_inline int nat_drop(enum nat_counter reason)
 	return TC_ACT_SHOT;
 }
 
-/* What is told about a packet. The generation, which nat_begin wrote, stays. */
+/* Tells the number that nft judges a packet by, to a destination as nft sees it. */
+__noinline int nat_stamp(struct __sk_buff *skb, struct nat_run *run, __be32 destination)
+{
+	NAT_REQUIRE(run);
+	skb->mark = (skb->mark & ~PACKET_MARK_GENERATION) |
+		    nat_generation_mark(nat_number_to(&run->generations, destination));
+	return 0;
+}
+
+/* At ingress, before nft sees the packet: it judges by what is read here, or later. */
+__noinline int nat_note_arrival(struct __sk_buff *skb, struct nat_run *run)
+{
+	NAT_REQUIRE(run);
+	run->generations = nat_read_generations(run->packet.source);
+	return nat_stamp(skb, run, run->packet.destination);
+}
+
+/* What is told about a packet. Its stamp stays. */
 static __always_inline void nat_set_mark(struct __sk_buff *skb, __u32 bits)
 {
 	skb->mark = (skb->mark & ~(PACKET_MARK_OURS & ~PACKET_MARK_GENERATION)) | bits;
@@ -234,22 +250,23 @@ static __always_inline int nat_is_at_home(__be32 address, __u32 interface)
 }
 
 /*
- * What it means that nft let a packet through that is about to leave. One that came in before the
- * rules changed may have been judged by those of before, and a reply was judged as what it answers,
- * though it may open a session of its own now.
+ * What it means that nft let a packet through that is about to leave, with the addresses that nft
+ * saw. One that came in before a change may have been judged by what was before, and a reply was
+ * judged as what it answers, though it may open a session of its own now.
  */
 __noinline int nat_note_judgement(struct __sk_buff *skb, struct nat_run *run)
 {
 	NAT_REQUIRE(run);
-	__u32 generation = nat_get_generation();
+	struct nat_generations read = nat_read_generations(run->packet.source);
+	__u32 number = nat_number_to(&read, run->packet.destination);
 
-	if (!generation || nat_is_made_here(skb) ||
+	if (!number || nat_is_made_here(skb) ||
 	    (skb->mark & PACKET_MARK_KIND) == PACKET_KIND_REPLY ||
-	    (skb->mark & PACKET_MARK_GENERATION) != GENERATION_MARK(generation))
+	    (skb->mark & PACKET_MARK_GENERATION) != nat_generation_mark(number))
 		return 0;
 	if (nat_is_at_home(run->packet.source, skb->ingress_ifindex) &&
 	    nat_is_at_home(run->packet.destination, skb->ifindex))
-		run->judged = generation;
+		run->judged = number;
 	else
 		run->is_astray = 1;
 	return 0;

@@ -50,9 +50,8 @@ static __always_inline enum begin nat_begin(struct __sk_buff *skb, struct nat_ru
 		nat_count(NAT_COUNTER_DROPPED_MALFORMED);
 		return BEGIN_DROP;
 	default:
-		/* Early: what nft judges from now on, it judges by these rules or later ones. */
 		if (hook == NAT_HOOK_INSIDE_INGRESS || hook == NAT_HOOK_WAN_INGRESS)
-			skb->mark |= GENERATION_MARK(nat_get_generation());
+			nat_note_arrival(skb, run);
 		else
 			nat_note_judgement(skb, run);
 		return BEGIN_HANDLE;
@@ -182,7 +181,7 @@ __noinline int nat_tell_kind(struct __sk_buff *skb, struct nat_run *run)
 	if (!nat_is_translated(session, NAT_LOW) && !nat_is_translated(session, NAT_HIGH))
 		nat_track(run, session, sender, nat_time_class(session));
 	kind = nat_initiator(session) == sender ? PACKET_KIND_REQUEST : PACKET_KIND_REPLY;
-	if (!nat_approval(skb, run, session)) {
+	if (!nat_approval(skb, run, session, packet->destination)) {
 		nat_set_mark(skb, kind);
 		return NAT_GO_ON;
 	}

@@ -82,6 +82,15 @@ export const NatFragmentAction = {
 } as const;
 export type NatFragmentAction = (typeof NatFragmentAction)[keyof typeof NatFragmentAction];
 
+/** `enum nat_generation_places` */
+export const NatGenerationPlaces = {
+  lines: 4096,
+  perLine: 16,
+  factor: 1640531535,
+  shift: 16,
+} as const;
+export type NatGenerationPlaces = (typeof NatGenerationPlaces)[keyof typeof NatGenerationPlaces];
+
 /** `enum nat_hook` */
 export const NatHook = {
   insideIngress: 0,
@@ -398,6 +407,26 @@ export const NatFragmentEvent: StructLayout<NatFragmentEvent> = {
   encode: (value, view, at) => {
     NatFragmentKey.encode(value.key, view, at);
     view.setUint32(at + 12, value.interfaceIndex, true);
+  },
+};
+
+/** `struct nat_generation_line`, 64 bytes */
+export interface NatGenerationLine {
+  readonly numbers: readonly number[];
+}
+
+export const NatGenerationLine: StructLayout<NatGenerationLine> = {
+  cName: 'nat_generation_line',
+  sizeBytes: 64,
+  fields: {
+    numbers: { cName: 'numbers', offsetBytes: 0, type: 'u32', count: 16 },
+  },
+  padding: [],
+  decode: (view, at) => ({
+    numbers: array(u32, 16).decode(view, at),
+  }),
+  encode: (value, view, at) => {
+    array(u32, 16).encode(value.numbers, view, at);
   },
 };
 

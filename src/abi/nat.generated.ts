@@ -2,12 +2,21 @@
 // biome-ignore-all format: written by a program
 
 import { type BpfObjectSpec, be32, bytes, u32, u64 } from './layout.ts';
-import { NatFragment, NatFragmentKey, NatHost, NatMapping, NatMappingBucket, NatSessionBucket, NatSettings, NatWork, ProtocolCounter, ProtocolCounterKey } from './layouts.generated.ts';
+import { NatFragment, NatFragmentKey, NatGenerationLine, NatHost, NatMapping, NatMappingBucket, NatSessionBucket, NatSettings, NatWork, ProtocolCounter, ProtocolCounterKey } from './layouts.generated.ts';
 
 /** `build/bpf/nat.o` */
 export const natObject = {
   name: 'nat',
   maps: {
+    natAddressGenerations: {
+      kind: 'key-value',
+      name: 'nat_address_generations',
+      type: 'array',
+      maxEntries: 4096,
+      flags: 1024,
+      key: u32,
+      value: NatGenerationLine,
+    },
     natCounters: {
       kind: 'per-cpu',
       name: 'nat_counters',
@@ -74,7 +83,7 @@ export const natObject = {
       maxEntries: 1,
       flags: 0,
       key: bytes(4),
-      value: bytes(160),
+      value: bytes(168),
     },
     natSessions: {
       kind: 'key-value',

@@ -7,6 +7,8 @@ import {
   NatFragment,
   NatFragmentAction,
   NatFragmentKey,
+  NatGenerationLine,
+  NatGenerationPlaces,
   NatHost,
   NatMapping,
   NatMappingBucket,
@@ -21,9 +23,15 @@ import {
 
 const structs = [
   ...[NatSession, NatSessionBucket, NatMapping, NatMappingBucket, NatHost, NatSettings, NatWork],
-  ...[NatFragment, NatFragmentKey],
+  ...[NatFragment, NatFragmentKey, NatGenerationLine],
 ];
-const enums = [NatSessionFlags, NatSessionState, NatMappingFlags, NatFragmentAction];
+const enums = [
+  NatSessionFlags,
+  NatSessionState,
+  NatMappingFlags,
+  NatFragmentAction,
+  NatGenerationPlaces,
+];
 
 /** 32 bits, never 0. */
 export const natLayout: number = digestOf([

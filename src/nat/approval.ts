@@ -1,9 +1,10 @@
 /**
- * nft judges a session once, and once more after each change of the rules (docs/nat.md,
- * "Approval"): a packet of its opener that leaves by an egress hook was let through, and from
- * then on the session's packets are approved at ingress hooks. What is judged is a way from one
- * interface to another: what comes in elsewhere is not approved.
+ * nft judges a session once, and once more after each change of the rules or about one of its
+ * addresses (docs/nat.md, "Approval"): a packet of its opener that leaves by an egress hook was let
+ * through, and from then on the session's packets are approved at ingress hooks. What is judged is
+ * a way from one interface to another: what comes in elsewhere is not approved.
  */
+import { generationMark } from './generations.ts';
 import { tcpFlags } from './ipv4-packet.ts';
 import { packetKinds, packetMarks } from './nat-hook.ts';
 import { interfaceIndexOf } from './nat-settings.ts';
@@ -11,13 +12,8 @@ import { isImplausible } from './odd-addresses.ts';
 import type { Passage } from './passage.ts';
 import type { EndIndex, Session } from './session.ts';
 
-/** The lowest byte of the rules' number, where the mark has it. */
-export function generationMark(generation: number): number {
-  return (generation & 0xff) << GENERATION_SHIFT;
-}
-
 /**
- * At an egress hook. A packet that came in before the last change of the rules judges nothing; one
+ * At an egress hook. A packet that came in before the last change judges nothing; one
  * that goes another way than between the interfaces of its addresses, or has an address that
  * nobody can have, takes the judgement back.
  */
@@ -25,11 +21,11 @@ export function judge(
   passage: Passage,
   { session, sender }: { readonly session: Session; readonly sender: EndIndex },
 ): void {
-  if (session.initiator !== sender || !isByRulesOfNow(passage)) return;
+  if (session.initiator !== sender || !isByNumberOfNow(passage)) return;
   const { state, packet } = passage;
   const ends = [packet.source, packet.destination];
   const isOdd = ends.some((address) => isImplausible(state.settings, address));
-  session.judged = isBetweenItsInterfaces(passage) && !isOdd ? state.generation : 0;
+  session.judged = isBetweenItsInterfaces(passage) && !isOdd ? numberOf(passage) : 0;
 }
 
 /** The same for a session that the packet opens: at an ingress hook nft has not seen it. */
@@ -37,24 +33,29 @@ export function judgeFirst(passage: Passage, session: Session): void {
   if (passage.hook.endsWith('egress')) judge(passage, { session, sender: session.initiator });
 }
 
-/** At an ingress hook. */
-export function isApproved(passage: Passage, session: Session): boolean {
+/** At an ingress hook. @param destination as nft sees it */
+export function isApproved(passage: Passage, session: Session, destination: number): boolean {
   const { state, packet, interfaceIndex } = passage;
   const { transport, source } = packet;
   // nft clamps its MSS.
   if (transport.kind === 'tcp' && (transport.tcp.flags & tcpFlags.syn) !== 0) return false;
-  const isJudged = state.generation !== 0 && session.judged === state.generation;
-  if (!isJudged || !session.isConfirmed) return false;
+  const number = state.generations.numberOf(source, destination);
+  if (number === 0 || session.judged !== number || !session.isConfirmed) return false;
   return isAtHome(passage, source, interfaceIndex);
 }
 
-const GENERATION_SHIFT = 23;
+/** At an egress hook: of the addresses that nft saw. */
+function numberOf({ state, packet }: Passage): number {
+  return state.generations.numberOf(packet.source, packet.destination);
+}
 
-function isByRulesOfNow({ state, mark, isMadeByGateway }: Passage): boolean {
-  if (isMadeByGateway || state.generation === 0) return false;
+function isByNumberOfNow(passage: Passage): boolean {
+  const { mark, isMadeByGateway } = passage;
+  const number = numberOf(passage);
+  if (isMadeByGateway || number === 0) return false;
   // It was judged as what it answers, though it may open a session of its own now.
   if ((mark & packetMarks.kind) === packetKinds.reply) return false;
-  return (mark & packetMarks.generation) === generationMark(state.generation);
+  return (mark & packetMarks.generation) === generationMark(number);
 }
 
 function isBetweenItsInterfaces(passage: Passage): boolean {

@@ -108,7 +108,7 @@ function followSession(passage: Passage, ends: Ends): Decision | undefined {
   const { session, sender } = met;
   const opened = session.isPortForward ? 'portForward' : 'mapped';
   const kind = session.initiator === sender ? opened : 'reply';
-  return translated(kind, isApproved(passage, session));
+  return translated(kind, isApproved(passage, session, ends.receiver.address));
 }
 
 function admit(passage: Passage, ends: Ends, target: Target): Decision {
@@ -166,7 +166,7 @@ function translateByAlias(passage: Passage): Decision {
   if (met === undefined) return localUnlessMartian(passage);
   bringUpToDate(passage, met, { isConfirming: false });
   rewriteDestination(packet, { address: inside.address });
-  return translated('reply', isApproved(passage, met.session));
+  return translated('reply', isApproved(passage, met.session, inside.address));
 }
 
 function translateError(passage: Passage, external: number): Decision {

@@ -41,7 +41,7 @@ export function handleIngress(passage: Passage): IngressDecision {
   return { decision, event: remember(passage, decision) };
 }
 
-/** The bits of the mark that a decision stands for, without the generation. */
+/** The bits of the mark that a decision stands for, without the stamp. */
 export function markOf(decision: Decision, { hook }: Pick<Passage, 'hook'>): number {
   if (decision.action === 'follow') return decision.mark;
   if (decision.action !== 'pass') return 0;
@@ -97,7 +97,7 @@ function judgeKnown(passage: Passage): Decision | undefined {
   const isTranslated = session.ends.some(({ external }) => external !== undefined);
   if (!isTranslated) bringUpToDate(passage, met, { isConfirming: false });
   const kind = session.initiator === sender ? 'request' : 'reply';
-  return pass(kind, isApproved(passage, session));
+  return pass(kind, isApproved(passage, session, passage.packet.destination));
 }
 
 function isFull(passage: Passage): boolean {

@@ -4,8 +4,8 @@
  * which of several sessions goes when there is no room. There is no fast path.
  */
 import { type Ipv4Address, ipv4Address } from '../net/ipv4-address.ts';
-import { generationMark } from './approval.ts';
 import { FragmentTable } from './fragment-table.ts';
+import { Generations, generationMark } from './generations.ts';
 import { handleIngress, markOf } from './ingress.ts';
 import { handleInsideEgress, isKnownToInside } from './inside-egress.ts';
 import { type Ipv4Packet, isIpv4Frame, parseIpv4Packet } from './ipv4-packet.ts';
@@ -85,7 +85,7 @@ export interface SessionListing {
   readonly opener: ListedEnd;
   readonly responder: ListedEnd;
   readonly state: 'unconfirmed' | 'unanswered' | 'opening' | 'established' | 'closing' | 'answered';
-  /** The number of the rules by which nft let it through last; 0: by none. */
+  /** The number of its addresses when nft let it through last; 0: it did not. */
   readonly judged: number;
   readonly isPortForward: boolean;
   readonly createdTick: number;
@@ -115,7 +115,7 @@ export class NatTwin {
       sessionsPerHost: settings.sessionsPerHost,
     };
     this.#state = {
-      ...{ settings, counters, mappings, generation: 0 },
+      ...{ settings, counters, mappings, generations: new Generations() },
       sessions: new SessionTable(sessionLimits, mappings, counters),
       fragments: new FragmentTable(limits.fragmentCountMax ?? 2 ** 14),
       isOwnPort: isOwnPort ?? (() => false),
@@ -158,7 +158,12 @@ export class NatTwin {
 
   /** nft has other rules from now on. At first their number is 0, and nothing is approved. */
   setGeneration(generation: number): void {
-    this.#state.generation = generation;
+    this.#state.generations.setRules(generation);
+  }
+
+  /** nft judges an address otherwise from now on. */
+  raiseAddressGeneration(address: Ipv4Address): void {
+    this.#state.generations.raise(address);
   }
 
   /** Interfaces went, came, or have other numbers from now on. */
@@ -199,7 +204,11 @@ export class NatTwin {
 
   /** Our bits of the mark behind an ingress hook. */
   #told(decision: Decision, passage: Passage): number {
-    return markOf(decision, passage) | generationMark(this.#state.generation);
+    const { source, view, networkAt } = passage.packet;
+    // As it is by now.
+    const destination = view.getUint32(networkAt + DESTINATION_AT);
+    const number = this.#state.generations.numberOf(source, destination);
+    return markOf(decision, passage) | generationMark(number);
   }
 
   #addPortForward(portForward: PortForward): void {
@@ -234,6 +243,9 @@ export class NatTwin {
     return { ...end, external: { address: shown, port: external.port } };
   }
 }
+
+/** In the IPv4 header. */
+const DESTINATION_AT = 16;
 
 /** What egress hooks let go on, whatever it is: all that was to be done for it is done. */
 function isLeftAlone({ hook, mark, cameInBy }: ArrivingPacket): boolean {

@@ -1,5 +1,6 @@
 /** One packet on its way through one hook, and what can come of it. */
 import type { FragmentKey, FragmentTable } from './fragment-table.ts';
+import type { Generations } from './generations.ts';
 import type { Endpoint, Ipv4Packet } from './ipv4-packet.ts';
 import type { MappingTable, NatClass } from './mapping-table.ts';
 import type { NatCounters, NatDropReason } from './nat-counters.ts';
@@ -16,8 +17,7 @@ export type IsOwnPort = (place: {
 
 /** All that the NAT remembers. */
 export interface NatState {
-  /** The number of nft's rules, 32 bits. 0: nothing is approved. */
-  generation: number;
+  readonly generations: Generations;
   settings: NatSettings;
   readonly sessions: SessionTable;
   readonly mappings: MappingTable;

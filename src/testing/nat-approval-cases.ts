@@ -106,21 +106,32 @@ const changes: readonly NatCase[] = [
     ],
   },
   {
-    name: 'rules whose number ends as the one of rules of before approve nothing of theirs',
+    name: 'rules whose number is in the mark as that of rules of before approve nothing of theirs',
     steps: [
       newRules(1),
       ...outward(question, unjudged('request', 1), ...opened),
-      newRules(257),
-      ...inward(answer, unjudged('reply', 257)),
-      ...outward(question, unjudged('request', 257)),
-      ...inward(answer, approved('reply', 257)),
-      judgedBy(257),
+      newRules(256),
+      ...inward(answer, unjudged('reply', 1)),
+      ...outward(question, unjudged('request', 1)),
+      ...inward(answer, approved('reply', 1)),
+      judgedBy(256),
       newRules(0xffff_ffff),
       ...inward(answer, unjudged('reply', 255)),
       ...outward(question, unjudged('request', 255)),
       ...outward(question, approved('request', 255)),
       judgedBy(0xffff_ffff),
     ],
+  },
+  {
+    name: 'the mark tells 255 numbers apart, and has a bit for each of them',
+    steps: (
+      [
+        [1, 0x0100_0000],
+        [254, 0x7f80_0000],
+        [255, 0x0080_0000],
+        [256, 0x0100_0000],
+      ] as const
+    ).flatMap(([number, mark]) => [newRules(number), comesFromInside(question, mark)]),
   },
   {
     name: 'rules without a number approve nothing',

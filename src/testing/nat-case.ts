@@ -5,6 +5,7 @@ import type { PortForward } from '../nat/nat.ts';
 import type { NatCounterName, NatCounts } from '../nat/nat-counters.ts';
 import { type NatHook, type PacketKind, packetKinds, packetMarks } from '../nat/nat-hook.ts';
 import type { NatInterfaces, NatSettings } from '../nat/nat-settings.ts';
+import { type Ipv4Address, requireIpv4Address } from '../net/ipv4-address.ts';
 import { describeFrame, type Frame } from './nat-packets.ts';
 import { natTestSettings } from './nat-test-settings.ts';
 import {
@@ -29,6 +30,7 @@ export interface NatCase {
 export type NatStep =
   | { readonly wait: number }
   | { readonly newRules: number }
+  | { readonly changedAddress: Ipv4Address }
   | { readonly newInterfaces: NatInterfaces }
   | { readonly kill: 'all sessions' }
   | { readonly judged: readonly number[] }
@@ -53,6 +55,8 @@ export function runNatCase(nat: NatUnderTest, { steps }: NatCase): void {
       nat.setTick(tick);
     } else if ('newRules' in step) {
       nat.setGeneration(step.newRules);
+    } else if ('changedAddress' in step) {
+      nat.raiseAddressGeneration(step.changedAddress);
     } else if ('newInterfaces' in step) {
       nat.setInterfaces(step.newInterfaces);
     } else if ('kill' in step) {
@@ -78,6 +82,11 @@ export function newRules(generation: number): NatStep {
   return { newRules: generation };
 }
 
+/** nft judges an address otherwise from now on: as if a table of the rules had it, or lost it. */
+export function changeAbout(address: string): NatStep {
+  return { changedAddress: requireIpv4Address(address) };
+}
+
 /** From now on addresses belong to these interfaces. */
 export function newInterfaces(interfaces: NatInterfaces): NatStep {
   return { newInterfaces: interfaces };
@@ -86,9 +95,9 @@ export function newInterfaces(interfaces: NatInterfaces): NatStep {
 /** Somebody ends all sessions by hand. */
 export const kill: NatStep = { kill: 'all sessions' };
 
-/** The numbers of the rules by which nft let each live session through last, the least first. */
-export function judgedBy(...generations: readonly number[]): NatStep {
-  return { judged: generations };
+/** The number of each live session's addresses when nft let it through last, the least first. */
+export function judgedBy(...numbers: readonly number[]): NatStep {
+  return { judged: numbers };
 }
 
 /** Leaves for the internet, seen there as another packet. */

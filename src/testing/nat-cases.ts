@@ -3,6 +3,7 @@ import { natApprovalCases } from './nat-approval-cases.ts';
 import type { NatCase } from './nat-case.ts';
 import { natFilteringCases } from './nat-filtering-cases.ts';
 import { natFragmentCases } from './nat-fragment-cases.ts';
+import { natGenerationCases } from './nat-generation-cases.ts';
 import { natHairpinCases } from './nat-hairpin-cases.ts';
 import { natIcmpCases } from './nat-icmp-cases.ts';
 import { natMappingCases } from './nat-mapping-cases.ts';
@@ -20,4 +21,5 @@ export const natCases: readonly NatCase[] = [
   ...natUpdateCases,
   ...natApprovalCases,
   ...natWayCases,
+  ...natGenerationCases,
 ];

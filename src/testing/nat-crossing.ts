@@ -2,7 +2,7 @@
  * Steps of a case that follow a packet through both of its hooks, with what the mark tells between
  * them.
  */
-import { generationMark } from '../nat/approval.ts';
+import { generationMark } from '../nat/generations.ts';
 import { type NatHook, type PacketKind, packetKinds, packetMarks } from '../nat/nat-hook.ts';
 import type { Counted, NatStep } from './nat-case.ts';
 import type { Frame } from './nat-packets.ts';
@@ -13,14 +13,14 @@ export interface Crossing {
   readonly outside: Frame;
 }
 
-/** The mark of a packet that nft has to judge by the rules with this number. */
-export function unjudged(kind: PacketKind, generation: number): number {
-  return packetKinds[kind] | generationMark(generation);
+/** The mark of a packet that nft has to judge, with addresses of this number. */
+export function unjudged(kind: PacketKind, number: number): number {
+  return packetKinds[kind] | generationMark(number);
 }
 
 /** The mark of one that it need not judge. */
-export function approved(kind: PacketKind, generation: number): number {
-  return unjudged(kind, generation) | packetMarks.approved;
+export function approved(kind: PacketKind, number: number): number {
+  return unjudged(kind, number) | packetMarks.approved;
 }
 
 /** Goes on at one hook. Where nothing changes, `sent` and `seen` are the same object. */

@@ -3,7 +3,7 @@
  * what a hook lets through goes on to the next one, as in a gateway. The same seed and the same
  * outcomes give the same walk.
  */
-import { generationMark } from '../nat/approval.ts';
+import { generationMark } from '../nat/generations.ts';
 import { type NatHook, packetMarks } from '../nat/nat-hook.ts';
 import type { NatInterfaces } from '../nat/nat-settings.ts';
 import {
@@ -29,6 +29,7 @@ import {
 export type WalkStep =
   | { readonly do: 'wait'; readonly ticks: number }
   | { readonly do: 'change-rules'; readonly generation: number }
+  | { readonly do: 'change-about'; readonly address: string; readonly times: number }
   | { readonly do: 'change-interfaces'; readonly interfaces: NatInterfaces }
   | { readonly do: 'kill' }
   | { readonly do: 'send'; readonly packet: TestedPacket };
@@ -41,6 +42,10 @@ const externals = ['203.0.113.1', '203.0.113.9', '203.0.113.2'];
 const remotes = ['198.51.100.1', '198.51.100.2', '198.51.100.3'];
 const strangers = ['127.0.0.1', '0.1.2.3', '224.0.0.5', '240.0.0.1', '10.99.0.1'];
 const ports = [53, 80, 1023, 5000, 5001, 5002, 61_500];
+/** Its number is that of 10.77.0.2, too. */
+const sharingItsPlace = '198.51.137.29';
+/** Numbers this far apart are the same in the mark. */
+const STAMPS = 255;
 /** So many packets that were seen are quoted, answered and cut into fragments. */
 const SEEN_MAX = 40;
 /** The kernel's test run takes no IPv4 frame with less than a whole header. */
@@ -75,6 +80,7 @@ export class NatWalk {
     const random = this.#random;
     // Also while packets are between their hooks.
     if (random.chance(0.01)) return this.#changeRules();
+    if (random.chance(0.02)) return this.#changeAbout();
     if (random.chance(0.002)) return this.#changeInterfaces();
     if (random.chance(0.001)) return { do: 'kill' };
     const queued = random.chance(0.9) ? this.#next.shift() : undefined;
@@ -98,19 +104,18 @@ export class NatWalk {
     return { do: 'change-interfaces', interfaces: this.#interfaces };
   }
 
-  /** Seldom by so much that the mark has the same bits again, or none. */
+  /** Seldom by so much that the mark has the same bits again. */
+  #changeAbout(): WalkStep {
+    const random = this.#random;
+    const address = random.pick([...insideHosts, ...remotes, sharingItsPlace]);
+    return { do: 'change-about', address, times: random.pick([1, 1, 1, 2, STAMPS]) };
+  }
+
+  /** Seldom by so much that the mark has the same bits again, or that the number is near 0. */
   #changeRules(): WalkStep {
-    const raise = this.#random.pick([
-      1,
-      1,
-      1,
-      1,
-      2,
-      127,
-      256,
-      2 ** 24,
-      256 - (this.#generation % 256),
-    ]);
+    const untilWrap = 2 ** 32 - this.#generation;
+    const few = [1, 1, 1, 1, 1, 1, 2, 127];
+    const raise = this.#random.pick([...few, STAMPS, 2 ** 24, untilWrap, untilWrap - 3]);
     this.#generation = (this.#generation + raise) % 2 ** 32;
     return { do: 'change-rules', generation: this.#generation };
   }

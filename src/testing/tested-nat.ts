@@ -4,6 +4,7 @@ import { NatTwin, type NatTwinOptions, type SessionListing } from '../nat/nat.ts
 import type { NatCounts } from '../nat/nat-counters.ts';
 import type { NatHook } from '../nat/nat-hook.ts';
 import type { NatInterfaces } from '../nat/nat-settings.ts';
+import type { Ipv4Address } from '../net/ipv4-address.ts';
 
 export interface NatUnderTest {
   handle(packet: TestedPacket): TestedOutcome;
@@ -11,6 +12,8 @@ export interface NatUnderTest {
   setTick(tick: number): void;
   /** nft has other rules from now on. */
   setGeneration(generation: number): void;
+  /** nft judges an address otherwise from now on. */
+  raiseAddressGeneration(address: Ipv4Address): void;
   /** Interfaces went, came, or have other numbers from now on. */
   setInterfaces(interfaces: NatInterfaces): void;
   /** Ends all sessions, as by hand. */
@@ -59,6 +62,7 @@ export function twinUnderTest(options: NatTwinOptions): NatUnderTest {
   return {
     sessions: () => [...twin.sessions(tick)],
     setGeneration: (generation) => twin.setGeneration(generation),
+    raiseAddressGeneration: (address) => twin.raiseAddressGeneration(address),
     setInterfaces: (interfaces) => twin.setInterfaces(interfaces),
     killSessions: () => twin.killSessions(),
     setTick(next) {

@@ -10,6 +10,7 @@ import {
 import { natObject } from '../../src/abi/nat.generated.ts';
 import type { MappedArray } from '../../src/linux/bpf-map.ts';
 import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
+import { raiseAddressGenerations } from '../../src/linux/core/rules-generation.ts';
 import { mappingHash } from '../../src/nat/mapping-upkeep.ts';
 import type { ListedEnd, NatTwinOptions, PortForward, SessionListing } from '../../src/nat/nat.ts';
 import type { NatCounterName, NatCounts } from '../../src/nat/nat-counters.ts';
@@ -22,7 +23,7 @@ import {
   type NatSettings as TwinSettings,
   withInterfaces,
 } from '../../src/nat/nat-settings.ts';
-import { ipv4Address } from '../../src/net/ipv4-address.ts';
+import { type Ipv4Address, ipv4Address } from '../../src/net/ipv4-address.ts';
 import { udp } from '../../src/testing/nat-packets.ts';
 import {
   FIRST_TICK,
@@ -67,6 +68,7 @@ const counterNames = Object.entries(NatCounter)
 export class KernelNat implements NatUnderTest, Disposable {
   readonly object: BpfObject<typeof natObject>;
   readonly #settings: MappedArray;
+  readonly #addressGenerations: MappedArray;
   #options: KernelNatOptions | undefined;
   #tick = 0;
   readonly #counted = new Map<NatCounterName, bigint>();
@@ -80,6 +82,7 @@ export class KernelNat implements NatUnderTest, Disposable {
       },
     });
     this.#settings = this.object.maps.natSettings.mapMemory();
+    this.#addressGenerations = this.object.maps.natAddressGenerations.mapMemory();
   }
 
   /** Forgets everything and begins anew. */
@@ -99,6 +102,7 @@ export class KernelNat implements NatUnderTest, Disposable {
     const cursors = { sweptAt: 0n, sessionCursor: 0, mappingCursor: 0, restingUntilTick: 0 };
     maps.natWork.update(0, { ...cursors, exhaustedUntilTick, skipped });
     this.setGeneration(0);
+    new Uint8Array(this.#addressGenerations.buffer).fill(0);
     this.#set(options);
     this.#addPortForwards(options);
     this.setTick(FIRST_TICK);
@@ -117,6 +121,14 @@ export class KernelNat implements NatUnderTest, Disposable {
 
   setGeneration(generation: number): void {
     this.object.maps.natGeneration.update(0, generation);
+  }
+
+  raiseAddressGeneration(address: Ipv4Address): void {
+    const one = { family: 4, bits: BigInt(address) } as const;
+    const isRaised = raiseAddressGenerations(this.#addressGenerations.buffer, [
+      { first: one, last: one },
+    ]);
+    if (!isRaised) throw new Error('an address is too many');
   }
 
   setInterfaces(interfaces: NatInterfaces): void {
@@ -164,6 +176,7 @@ export class KernelNat implements NatUnderTest, Disposable {
 
   [Symbol.dispose](): void {
     this.#settings.unmap();
+    this.#addressGenerations.unmap();
     this.object.close();
   }
 

@@ -179,6 +179,13 @@ function walk(options: KernelNatOptions, seed: number): void {
       kernel.setGeneration(step.generation);
       continue;
     }
+    if (step.do === 'change-about') {
+      const address = requireIpv4Address(step.address);
+      for (const nat of [twin, kernel]) {
+        for (let time = 0; time < step.times; time++) nat.raiseAddressGeneration(address);
+      }
+      continue;
+    }
     if (step.do === 'change-interfaces') {
       twin.setInterfaces(step.interfaces);
       kernel.setInterfaces(step.interfaces);
@@ -229,6 +236,7 @@ function isSameCounts(left: TestedOutcome['counts'], right: TestedOutcome['count
 function describeStep(step: WalkStep): string {
   if (step.do === 'wait') return `wait ${step.ticks}`;
   if (step.do === 'change-rules') return `the rules are number ${step.generation}`;
+  if (step.do === 'change-about') return `${step.address} changes ${step.times} times`;
   if (step.do === 'kill') return 'all sessions are killed';
   if (step.do === 'change-interfaces') return `interfaces are ${JSON.stringify(step.interfaces)}`;
   const { hook, bytes, mark = 0, cameInBy } = step.packet;

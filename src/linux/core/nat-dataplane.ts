@@ -42,7 +42,7 @@ import { FastPathObstacles } from './fast-path-obstacles.ts';
 import { FragmentHolder } from './fragment-holder.ts';
 import { writeNatKernelSettings } from './nat-kernel-settings.ts';
 import { clearNat, fits, type LoadedNat, loadNat, type NatDemand } from './nat-object.ts';
-import { raiseGeneration } from './rules-generation.ts';
+import { raiseAddressGenerations, raiseGeneration } from './rules-generation.ts';
 import type { NatTables } from './session-states.ts';
 
 export interface NatDataplaneOptions {
@@ -143,10 +143,12 @@ export class NatDataplane {
 
   /**
    * The sessions of these addresses are judged once more, whichever end they are: what the rules
-   * ask about them has changed. Others may be, too.
+   * ask about them has changed. So are a few others, and all of them where the addresses are many.
    */
   forgetJudgementsAbout(ranges: readonly AddressRange[]): void {
-    if (ranges.length > 0) this.forgetJudgements();
+    if (this.#loaded === undefined) return;
+    const { buffer } = this.#loaded.addressGenerations;
+    if (!raiseAddressGenerations(buffer, ranges)) this.forgetJudgements();
   }
 
   #endPickup(): void {

@@ -32,6 +32,8 @@ export interface LoadedNat {
   readonly places: number;
   readonly memory: NatMemory;
   readonly sessions: MappedArray;
+  /** The numbers of addresses: see raiseAddressGenerations. */
+  readonly addressGenerations: MappedArray;
   readonly wanPrograms: TcPrograms;
   readonly insidePrograms: TcPrograms;
   /** What was in force before, where the tables were taken over. */
@@ -215,6 +217,7 @@ const related = [
   'natMappings',
   'natMappingBuckets',
   'natHosts',
+  'natAddressGenerations',
 ] as const;
 
 /** @returns the sizes of what is there, where all of it can be taken over for the demand */
@@ -255,6 +258,7 @@ function layoutIn(settings: KernelMap | undefined): number | undefined {
 
 function loadedNat(object: NatObject, sizes: NatSizes): LoadedNat {
   const { natMappings, natMappingBuckets, natSessions, natSettings } = object.maps;
+  const { natAddressGenerations } = object.maps;
   const mapped: MappedArray[] = [];
   const map = (one: { mapMemory(): MappedArray }): MappedArray => {
     const memory = one.mapMemory();
@@ -281,6 +285,7 @@ function loadedNat(object: NatObject, sizes: NatSizes): LoadedNat {
       places: placesIn(sizes),
       memory,
       sessions,
+      addressGenerations: map(natAddressGenerations),
       wanPrograms: { ingress: natWanIngress, egress: natWanEgress },
       insidePrograms: { ingress: natInsideIngress, egress: natInsideEgress },
       ...(isAdopted ? { adopted: before } : {}),

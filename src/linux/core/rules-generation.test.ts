@@ -1,11 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { nextGeneration, raiseGeneration } from './rules-generation.ts';
+import { GENERATION_PLACES, generationPlaceOf } from '../../nat/generations.ts';
+import { requireAddressRange } from '../../net/address-range.ts';
+import { requireIpv4Address } from '../../net/ipv4-address.ts';
+import {
+  ADDRESSES_MAX,
+  nextGeneration,
+  raiseAddressGenerations,
+  raiseGeneration,
+} from './rules-generation.ts';
 
-test('each change of the rules has a number that no packet under way can carry', () => {
+test('each change of the rules has a number, which is never the one of no rules', () => {
   assert.equal(nextGeneration(0), 1);
-  assert.equal(nextGeneration(7), 8);
-  assert.equal(nextGeneration(0xff), 0x101);
+  assert.equal(nextGeneration(0xff), 0x100);
   assert.equal(nextGeneration(0xffff_fffe), 0xffff_ffff);
   assert.equal(nextGeneration(0xffff_ffff), 1);
 });
@@ -19,4 +26,46 @@ test('raising it writes the next number', () => {
   raiseGeneration(map);
   raiseGeneration(map);
   assert.equal(values.get(0), 6);
+});
+
+function placesOfNone(): Uint32Array<ArrayBuffer> {
+  return new Uint32Array(new ArrayBuffer(GENERATION_PLACES * 4));
+}
+
+function raise(places: Uint32Array<ArrayBuffer>, ...ranges: readonly string[]): boolean {
+  return raiseAddressGenerations(places.buffer, ranges.map(requireAddressRange));
+}
+
+function sumOf(places: Uint32Array): number {
+  return places.reduce((sum, number) => sum + number, 0);
+}
+
+test('a change about addresses raises the number of each of them, and no other', () => {
+  const places = placesOfNone();
+  assert.ok(raise(places, '10.77.0.2-10.77.0.4', '255.255.255.255-255.255.255.255'));
+  const changed = ['10.77.0.2', '10.77.0.3', '10.77.0.4', '255.255.255.255'];
+  for (const address of changed) {
+    assert.equal(places[generationPlaceOf(requireIpv4Address(address))], 1, address);
+  }
+  assert.equal(sumOf(places), changed.length);
+  assert.ok(raise(places, '10.77.0.3-10.77.0.3'));
+  assert.equal(places[generationPlaceOf(requireIpv4Address('10.77.0.3'))], 2);
+  assert.equal(sumOf(places), changed.length + 1);
+});
+
+test('the number of an address goes on behind the largest', () => {
+  const places = placesOfNone().fill(0xffff_ffff);
+  assert.ok(raise(places, '10.77.0.2-10.77.0.2'));
+  assert.equal(places[generationPlaceOf(requireIpv4Address('10.77.0.2'))], 0);
+});
+
+test('a change about more addresses than are told apart raises none', () => {
+  const places = placesOfNone();
+  assert.ok(raise(places));
+  assert.ok(!raise(places, '10.0.0.0-10.0.15.255', '10.77.0.2-10.77.0.2'));
+  assert.ok(!raise(places, '0.0.0.0-255.255.255.255'));
+  assert.ok(!raise(places, '10.77.0.2-10.77.0.2', '2001:db8::1-2001:db8::1'));
+  assert.equal(sumOf(places), 0);
+  assert.ok(raise(places, '10.0.0.0-10.0.15.255'));
+  assert.equal(sumOf(places), ADDRESSES_MAX);
 });
