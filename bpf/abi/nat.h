@@ -39,6 +39,13 @@ enum nat_filtering {
 };
 ABI_EXPORT(enum, nat_filtering);
 
+/* Where approved packets go from interface to interface, as bits: both ends need the same. */
+enum nat_fast_path {
+	NAT_FAST_PATH_TC = 1,
+	NAT_FAST_PATH_XDP = 2,
+};
+ABI_EXPORT(enum, nat_fast_path);
+
 struct nat_network {
 	__be32 prefix;
 	__be32 mask;
@@ -46,7 +53,7 @@ struct nat_network {
 	__u32 interface; /* where its hosts are; 0: the interface is not there */
 	__u8 translate;	 /* 0: routed, with sessions but without translation */
 	__u8 filtering;	 /* enum nat_filtering */
-	__u8 fast_path;	 /* 0: approved packets from and to it are routed, too */
+	__u8 fast_path;	 /* enum nat_fast_path; 0: approved packets are routed, too */
 	__u8 padding;
 };
 _Static_assert(sizeof(struct nat_network) == 20, "nat_network has no holes");

@@ -35,10 +35,10 @@ static __always_inline int nat_is_over(const struct nat_run *run, const struct n
 
 /*
  * The bit that spares a packet, to a destination as nft sees it, of a session that nft has judged
- * by what holds today.
+ * by what holds today. `interface`: the one that it came in by.
  */
-__noinline int nat_approval(struct __sk_buff *skb, struct nat_run *run,
-			    const struct nat_session *session, __be32 destination)
+__noinline int nat_approval(struct nat_run *run, const struct nat_session *session,
+			    __be32 destination, __u32 interface)
 {
 	__u32 number;
 
@@ -50,7 +50,7 @@ __noinline int nat_approval(struct __sk_buff *skb, struct nat_run *run,
 	if (!number || session->judged != number ||
 	    !(session->state & NAT_SESSION_STATE_CONFIRMED) || run->packet.tcp_flags & TCP_FLAG_SYN)
 		return 0;
-	return nat_interface_of(run->packet.source) == skb->ifindex ? PACKET_MARK_APPROVED : 0;
+	return nat_interface_of(run->packet.source) == interface ? PACKET_MARK_APPROVED : 0;
 }
 
 /* Sources that nobody on the internet can have. */
@@ -199,7 +199,7 @@ __noinline int nat_take_to_target(struct __sk_buff *skb, struct nat_run *run,
 		kind = session->flags & NAT_SESSION_FLAGS_PORT_FORWARD ? PACKET_KIND_PORT_FORWARD
 								       : PACKET_KIND_MAPPED;
 	nat_track(run, session, sender, nat_time_class(session));
-	if (!nat_approval(skb, run, session, target->address))
+	if (!nat_approval(run, session, target->address, skb->ifindex))
 		return nat_deliver(skb, run, target, kind);
 	way = nat_find_way(skb, run, target->address, target->port);
 	/* What is hairpinned gets its other half at egress. */
@@ -318,7 +318,7 @@ __noinline int nat_address_only_in(struct __sk_buff *skb, struct nat_run *run)
 	if (!session)
 		return NAT_GO_ON;
 	nat_track(run, session, sender, nat_time_class(session));
-	is_approved = nat_approval(skb, run, session, target.address) &&
+	is_approved = nat_approval(run, session, target.address, skb->ifindex) &&
 		      nat_find_way(skb, run, target.address, 0) != NAT_WAY_ASTRAY;
 	return nat_deliver(skb, run, &target,
 			   PACKET_KIND_REPLY | (is_approved ? PACKET_MARK_APPROVED : 0));

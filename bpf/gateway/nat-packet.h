@@ -187,8 +187,8 @@ static __always_inline __u32 nat_interface_of(__be32 address)
 	return settings->networks[network & (NAT_LIMITS_NETWORKS - 1)].interface;
 }
 
-/* Whether packets from and to an address may go fast. */
-static __always_inline int nat_has_fast_path(__be32 address)
+/* Where packets from and to an address may go fast: bits of enum nat_fast_path. */
+static __always_inline __u32 nat_fast_path_of(__be32 address)
 {
 	const struct nat_settings *settings = nat_get_settings();
 	int network = nat_network_of(address);
@@ -359,12 +359,11 @@ static __always_inline int nat_parse_tcp(struct nat_run *run, const __u8 *header
 	return PARSE_RESULT_IP;
 }
 
-static __always_inline int nat_parse_ports(struct nat_run *run, const __u8 *bytes)
+/* Of UDP or ICMP, which has 8 bytes at least. */
+static __always_inline int nat_parse_short(struct nat_run *run, const __u8 *bytes)
 {
 	struct nat_packet *packet = &run->packet;
 
-	if (packet->protocol == IPPROTO_TCP)
-		return nat_parse_tcp(run, bytes);
 	if (packet->protocol == IPPROTO_UDP) {
 		packet->source_port = *(__be16 *)bytes;
 		packet->destination_port = *(__be16 *)(bytes + 2);
@@ -380,6 +379,12 @@ static __always_inline int nat_parse_ports(struct nat_run *run, const __u8 *byte
 		packet->destination_port = packet->source_port;
 	}
 	return PARSE_RESULT_IP;
+}
+
+static __always_inline int nat_parse_ports(struct nat_run *run, const __u8 *bytes)
+{
+	return run->packet.protocol == IPPROTO_TCP ? nat_parse_tcp(run, bytes)
+						   : nat_parse_short(run, bytes);
 }
 
 static __always_inline int nat_parse_transport(struct __sk_buff *skb, struct nat_run *run,

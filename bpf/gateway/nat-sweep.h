@@ -86,3 +86,25 @@ static __always_inline void nat_sweep_sometimes(__u64 now_ns, __u32 tick)
 		return;
 	nat_sweep(tick);
 }
+
+/* The one place in which a packet's time is read. */
+static __always_inline __u64 nat_now(const struct nat_settings *settings)
+{
+	return settings->fixed_now_ns ? settings->fixed_now_ns : bpf_ktime_get_coarse_ns();
+}
+
+/* The first step of each packet at each hook. Returns 0 without settings. */
+static __always_inline int nat_start(struct nat_run *run, enum nat_hook hook)
+{
+	const struct nat_settings *settings = nat_get_settings();
+	__u64 now;
+
+	__builtin_memset(run, 0, sizeof(*run));
+	run->hook = hook;
+	if (!settings || (!settings->external_count && !settings->network_count))
+		return 0;
+	now = nat_now(settings);
+	run->tick = now >> NAT_LIMITS_TICK_SHIFT;
+	nat_sweep_sometimes(now, run->tick);
+	return 1;
+}

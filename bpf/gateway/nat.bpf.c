@@ -23,26 +23,12 @@ enum begin {
 	BEGIN_HANDLE,
 };
 
-/* The one place in which a packet's time is read. */
-static __always_inline __u64 nat_now(const struct nat_settings *settings)
-{
-	return settings->fixed_now_ns ? settings->fixed_now_ns : bpf_ktime_get_coarse_ns();
-}
-
 /* Fills in the run of a packet. */
 static __always_inline enum begin nat_begin(struct __sk_buff *skb, struct nat_run *run,
 					    enum nat_hook hook)
 {
-	const struct nat_settings *settings = nat_get_settings();
-	__u64 now;
-
-	__builtin_memset(run, 0, sizeof(*run));
-	run->hook = hook;
-	if (!settings || (!settings->external_count && !settings->network_count))
+	if (!nat_start(run, hook))
 		return BEGIN_GO_ON;
-	now = nat_now(settings);
-	run->tick = now >> NAT_LIMITS_TICK_SHIFT;
-	nat_sweep_sometimes(now, run->tick);
 	switch (nat_parse(skb, run)) {
 	case PARSE_RESULT_OTHER:
 		return BEGIN_GO_ON;
@@ -181,7 +167,7 @@ __noinline int nat_tell_kind(struct __sk_buff *skb, struct nat_run *run)
 	if (!nat_is_translated(session, NAT_LOW) && !nat_is_translated(session, NAT_HIGH))
 		nat_track(run, session, sender, nat_time_class(session));
 	kind = nat_initiator(session) == sender ? PACKET_KIND_REQUEST : PACKET_KIND_REPLY;
-	if (!nat_approval(skb, run, session, packet->destination)) {
+	if (!nat_approval(run, session, packet->destination, skb->ifindex)) {
 		nat_set_mark(skb, kind);
 		return NAT_GO_ON;
 	}

@@ -64,6 +64,13 @@ export const NatCounter = {
 } as const;
 export type NatCounter = (typeof NatCounter)[keyof typeof NatCounter];
 
+/** `enum nat_fast_path` */
+export const NatFastPath = {
+  tc: 1,
+  xdp: 2,
+} as const;
+export type NatFastPath = (typeof NatFastPath)[keyof typeof NatFastPath];
+
 /** `enum nat_filtering` */
 export const NatFiltering = {
   endpointIndependent: 0,
