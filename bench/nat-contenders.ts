@@ -51,13 +51,13 @@ export interface GatehouseContender extends NatContender {
 /** @param folder for a folder of its own at each start */
 export function gatehouse(
   folder: string,
-  { fastPath = 'auto' }: { readonly fastPath?: 'auto' | 'off' } = {},
+  { fastPath = 'auto' }: { readonly fastPath?: FastPath } = {},
 ): GatehouseContender {
   let upgrade = async (): Promise<void> => {
     throw new Error('it does not run');
   };
   return {
-    name: fastPath === 'auto' ? 'Gatehouse' : 'Gatehouse without fast path',
+    name: names[fastPath],
     translates: true,
     upgrade: () => upgrade(),
     async start(gateway) {
@@ -85,6 +85,15 @@ export function gatehouse(
   };
 }
 
+/** `auto` is at tc, since the bed's links are virtual. */
+export type FastPath = 'auto' | 'xdp' | 'off';
+
+const names = {
+  auto: 'Gatehouse',
+  xdp: 'Gatehouse at XDP',
+  off: 'Gatehouse without fast path',
+} as const satisfies Record<FastPath, string>;
+
 async function startCore(gateway: LabHost, folder: string): Promise<RunningProcess> {
   const configFile = join(folder, 'gatehouse.yaml');
   const running = gateway.spawn([program, 'run', '--config', configFile]);
@@ -100,7 +109,7 @@ const STOP_GRACE_MS = 10_000;
 /** One WAN and one network, everything else as usual. */
 export const configText = (options: {
   readonly folder: string;
-  readonly fastPath?: 'auto' | 'off';
+  readonly fastPath?: FastPath;
 }) => `version: 1
 wan:
   interface: wan0

@@ -177,7 +177,7 @@ function loadNat(): LoadedNat {
     sessionBucketCount: sessionBuckets,
     mappingBucketCount: mappingBuckets,
     places,
-    interfaceIndexes: new Map(),
+    ports: new Map(),
     pickupUntilTick: 0,
   });
   object.maps.natSettings.update(0, settings);

@@ -51,12 +51,13 @@ struct nat_network {
 	__be32 mask;
 	__be32 gateway;	 /* the gateway's own address in it */
 	__u32 interface; /* where its hosts are; 0: the interface is not there */
+	__u8 mac[6];	 /* of that interface */
 	__u8 translate;	 /* 0: routed, with sessions but without translation */
 	__u8 filtering;	 /* enum nat_filtering */
 	__u8 fast_path;	 /* enum nat_fast_path; 0: approved packets are routed, too */
-	__u8 padding;
+	__u8 padding[3];
 };
-_Static_assert(sizeof(struct nat_network) == 20, "nat_network has no holes");
+_Static_assert(sizeof(struct nat_network) == 28, "nat_network has no holes");
 
 struct nat_external {
 	__be32 address;
@@ -91,6 +92,8 @@ struct nat_settings {
 	__u8 wan_fast_path;		    /* as that of a network */
 	__u8 trusts_routes; /* for tests: packets leave by the interfaces of their addresses */
 	__u8 padding;
+	__u8 wan_mac[6];
+	__u8 padding_2[2];
 	__u32 external_count;
 	__u32 network_count;
 	__u16 pool_first; /* ports of the pool from 1,024 on, host order, both included */
@@ -99,7 +102,7 @@ struct nat_settings {
 	struct nat_external externals[16];
 	struct nat_network networks[64]; /* longest prefix first */
 };
-_Static_assert(sizeof(struct nat_settings) == 24 + 20 * 4 + 8 + 16 * 12 + 64 * 20,
+_Static_assert(sizeof(struct nat_settings) == 24 + 20 * 4 + 16 + 16 * 12 + 64 * 28,
 	       "nat_settings has no holes");
 
 enum nat_mapping_flags {
@@ -314,6 +317,7 @@ enum nat_counter {
 	NAT_COUNTER_REFUSED_FULL,  /* marked FULL */
 	NAT_COUNTER_REFUSED_STRAY, /* marked STRAY */
 	NAT_COUNTER_FAST,	   /* from interface to interface, without routing and nft */
+	NAT_COUNTER_FAST_XDP,	   /* of those, at XDP */
 	/* From here on: dropped. */
 	NAT_COUNTER_DROPPED_MALFORMED,
 	NAT_COUNTER_DROPPED_MARTIAN,

@@ -40,6 +40,20 @@ static __always_inline void count_uncounted(void)
 		*packets += 1;
 }
 
+static __always_inline void count_as(const struct protocol_counter_key *key, __u64 length_bytes)
+{
+	struct protocol_counter first = { .packets = 1, .bytes = length_bytes };
+	struct protocol_counter *counter = bpf_map_lookup_elem(&protocol_counters, key);
+
+	if (counter) {
+		/* Per CPU, and neither hook is interrupted by itself: no atomic is needed. */
+		counter->packets += 1;
+		counter->bytes += length_bytes;
+	} else if (bpf_map_update_elem(&protocol_counters, key, &first, BPF_ANY) != 0) {
+		count_uncounted();
+	}
+}
+
 static __always_inline void count(void *data, void *data_end, __u32 interface_index,
 				  __u64 length_bytes, enum packet_direction direction)
 {
@@ -47,8 +61,6 @@ static __always_inline void count(void *data, void *data_end, __u32 interface_in
 		.interface_index = interface_index,
 		.direction = direction,
 	};
-	struct protocol_counter first = { .packets = 1, .bytes = length_bytes };
-	struct protocol_counter *counter;
 	struct parsed_packet packet;
 
 	if (parse_packet(data, data_end, &packet) == 0) {
@@ -56,14 +68,21 @@ static __always_inline void count(void *data, void *data_end, __u32 interface_in
 			key.ether_type = packet.ether_type;
 		key.ip_protocol = packet.ip_protocol;
 	}
-	counter = bpf_map_lookup_elem(&protocol_counters, &key);
-	if (counter) {
-		/* Per CPU, and neither hook is interrupted by itself: no atomic is needed. */
-		counter->packets += 1;
-		counter->bytes += length_bytes;
-	} else if (bpf_map_update_elem(&protocol_counters, &key, &first, BPF_ANY) != 0) {
-		count_uncounted();
-	}
+	count_as(&key, length_bytes);
+}
+
+/* A packet of IPv4 without VLAN tag, whose frame has been read already. */
+static __always_inline void count_ipv4(__u32 interface_index, enum packet_direction direction,
+				       __u8 ip_protocol, __u64 length_bytes)
+{
+	struct protocol_counter_key key = {
+		.interface_index = interface_index,
+		.direction = direction,
+		.ether_type = bpf_htons(ETH_P_IP),
+		.ip_protocol = ip_protocol,
+	};
+
+	count_as(&key, length_bytes);
 }
 
 /*

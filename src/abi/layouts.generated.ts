@@ -43,24 +43,25 @@ export const NatCounter = {
   refusedFull: 10,
   refusedStray: 11,
   fast: 12,
-  droppedMalformed: 13,
-  droppedMartian: 14,
-  droppedInsideAddress: 15,
-  droppedFiltered: 16,
-  droppedStray: 17,
-  droppedTableFull: 18,
-  droppedHostSessions: 19,
-  droppedHostMappings: 20,
-  droppedHostsFull: 21,
-  droppedNoPort: 22,
-  droppedContended: 23,
-  droppedIcmpUnknown: 24,
-  droppedIcmpBroken: 25,
-  droppedProtocol: 26,
-  droppedProtocolBusy: 27,
-  droppedFragment: 28,
-  droppedNoSettings: 29,
-  count: 30,
+  fastXdp: 13,
+  droppedMalformed: 14,
+  droppedMartian: 15,
+  droppedInsideAddress: 16,
+  droppedFiltered: 17,
+  droppedStray: 18,
+  droppedTableFull: 19,
+  droppedHostSessions: 20,
+  droppedHostMappings: 21,
+  droppedHostsFull: 22,
+  droppedNoPort: 23,
+  droppedContended: 24,
+  droppedIcmpUnknown: 25,
+  droppedIcmpBroken: 26,
+  droppedProtocol: 27,
+  droppedProtocolBusy: 28,
+  droppedFragment: 29,
+  droppedNoSettings: 30,
+  count: 31,
 } as const;
 export type NatCounter = (typeof NatCounter)[keyof typeof NatCounter];
 
@@ -540,12 +541,13 @@ export const NatMappingBucket: StructLayout<NatMappingBucket> = {
   },
 };
 
-/** `struct nat_network`, 20 bytes */
+/** `struct nat_network`, 28 bytes */
 export interface NatNetwork {
   readonly prefix: number;
   readonly mask: number;
   readonly gateway: number;
   readonly interface: number;
+  readonly mac: Uint8Array;
   readonly translate: number;
   readonly filtering: number;
   readonly fastPath: number;
@@ -553,37 +555,40 @@ export interface NatNetwork {
 
 export const NatNetwork: StructLayout<NatNetwork> = {
   cName: 'nat_network',
-  sizeBytes: 20,
+  sizeBytes: 28,
   fields: {
     prefix: { cName: 'prefix', offsetBytes: 0, type: 'be32' },
     mask: { cName: 'mask', offsetBytes: 4, type: 'be32' },
     gateway: { cName: 'gateway', offsetBytes: 8, type: 'be32' },
     interface: { cName: 'interface', offsetBytes: 12, type: 'u32' },
-    translate: { cName: 'translate', offsetBytes: 16, type: 'u8' },
-    filtering: { cName: 'filtering', offsetBytes: 17, type: 'u8' },
-    fastPath: { cName: 'fast_path', offsetBytes: 18, type: 'u8' },
+    mac: { cName: 'mac', offsetBytes: 16, type: 'u8', count: 6 },
+    translate: { cName: 'translate', offsetBytes: 22, type: 'u8' },
+    filtering: { cName: 'filtering', offsetBytes: 23, type: 'u8' },
+    fastPath: { cName: 'fast_path', offsetBytes: 24, type: 'u8' },
   },
   padding: [
-    { offsetBytes: 19, sizeBytes: 1 },
+    { offsetBytes: 25, sizeBytes: 3 },
   ],
   decode: (view, at) => ({
     prefix: view.getUint32(at),
     mask: view.getUint32(at + 4),
     gateway: view.getUint32(at + 8),
     interface: view.getUint32(at + 12, true),
-    translate: view.getUint8(at + 16),
-    filtering: view.getUint8(at + 17),
-    fastPath: view.getUint8(at + 18),
+    mac: bytes(6).decode(view, at + 16),
+    translate: view.getUint8(at + 22),
+    filtering: view.getUint8(at + 23),
+    fastPath: view.getUint8(at + 24),
   }),
   encode: (value, view, at) => {
     view.setUint32(at, value.prefix);
     view.setUint32(at + 4, value.mask);
     view.setUint32(at + 8, value.gateway);
     view.setUint32(at + 12, value.interface, true);
-    view.setUint8(at + 16, value.translate);
-    view.setUint8(at + 17, value.filtering);
-    view.setUint8(at + 18, value.fastPath);
-    new Uint8Array(view.buffer, view.byteOffset + at + 19, 1).fill(0);
+    bytes(6).encode(value.mac, view, at + 16);
+    view.setUint8(at + 22, value.translate);
+    view.setUint8(at + 23, value.filtering);
+    view.setUint8(at + 24, value.fastPath);
+    new Uint8Array(view.buffer, view.byteOffset + at + 25, 3).fill(0);
   },
 };
 
@@ -742,7 +747,7 @@ export const NatSessionBucket: StructLayout<NatSessionBucket> = {
   },
 };
 
-/** `struct nat_settings`, 1584 bytes */
+/** `struct nat_settings`, 2104 bytes */
 export interface NatSettings {
   readonly hashKey: readonly bigint[];
   readonly fixedNowNs: bigint;
@@ -766,6 +771,7 @@ export interface NatSettings {
   readonly wanIsPublic: number;
   readonly wanFastPath: number;
   readonly trustsRoutes: number;
+  readonly wanMac: Uint8Array;
   readonly externalCount: number;
   readonly networkCount: number;
   readonly poolFirst: number;
@@ -777,7 +783,7 @@ export interface NatSettings {
 
 export const NatSettings: StructLayout<NatSettings> = {
   cName: 'nat_settings',
-  sizeBytes: 1584,
+  sizeBytes: 2104,
   fields: {
     hashKey: { cName: 'hash_key', offsetBytes: 0, type: 'u64', count: 2 },
     fixedNowNs: { cName: 'fixed_now_ns', offsetBytes: 16, type: 'u64' },
@@ -801,16 +807,18 @@ export const NatSettings: StructLayout<NatSettings> = {
     wanIsPublic: { cName: 'wan_is_public', offsetBytes: 92, type: 'u8' },
     wanFastPath: { cName: 'wan_fast_path', offsetBytes: 93, type: 'u8' },
     trustsRoutes: { cName: 'trusts_routes', offsetBytes: 94, type: 'u8' },
-    externalCount: { cName: 'external_count', offsetBytes: 96, type: 'u32' },
-    networkCount: { cName: 'network_count', offsetBytes: 100, type: 'u32' },
-    poolFirst: { cName: 'pool_first', offsetBytes: 104, type: 'u16' },
-    poolLast: { cName: 'pool_last', offsetBytes: 106, type: 'u16' },
-    layout: { cName: 'layout', offsetBytes: 108, type: 'u32' },
-    externals: { cName: 'externals', offsetBytes: 112, type: { struct: 'nat_external' }, count: 16 },
-    networks: { cName: 'networks', offsetBytes: 304, type: { struct: 'nat_network' }, count: 64 },
+    wanMac: { cName: 'wan_mac', offsetBytes: 96, type: 'u8', count: 6 },
+    externalCount: { cName: 'external_count', offsetBytes: 104, type: 'u32' },
+    networkCount: { cName: 'network_count', offsetBytes: 108, type: 'u32' },
+    poolFirst: { cName: 'pool_first', offsetBytes: 112, type: 'u16' },
+    poolLast: { cName: 'pool_last', offsetBytes: 114, type: 'u16' },
+    layout: { cName: 'layout', offsetBytes: 116, type: 'u32' },
+    externals: { cName: 'externals', offsetBytes: 120, type: { struct: 'nat_external' }, count: 16 },
+    networks: { cName: 'networks', offsetBytes: 312, type: { struct: 'nat_network' }, count: 64 },
   },
   padding: [
     { offsetBytes: 95, sizeBytes: 1 },
+    { offsetBytes: 102, sizeBytes: 2 },
   ],
   decode: (view, at) => ({
     hashKey: array(u64, 2).decode(view, at),
@@ -835,13 +843,14 @@ export const NatSettings: StructLayout<NatSettings> = {
     wanIsPublic: view.getUint8(at + 92),
     wanFastPath: view.getUint8(at + 93),
     trustsRoutes: view.getUint8(at + 94),
-    externalCount: view.getUint32(at + 96, true),
-    networkCount: view.getUint32(at + 100, true),
-    poolFirst: view.getUint16(at + 104, true),
-    poolLast: view.getUint16(at + 106, true),
-    layout: view.getUint32(at + 108, true),
-    externals: array(NatExternal, 16).decode(view, at + 112),
-    networks: array(NatNetwork, 64).decode(view, at + 304),
+    wanMac: bytes(6).decode(view, at + 96),
+    externalCount: view.getUint32(at + 104, true),
+    networkCount: view.getUint32(at + 108, true),
+    poolFirst: view.getUint16(at + 112, true),
+    poolLast: view.getUint16(at + 114, true),
+    layout: view.getUint32(at + 116, true),
+    externals: array(NatExternal, 16).decode(view, at + 120),
+    networks: array(NatNetwork, 64).decode(view, at + 312),
   }),
   encode: (value, view, at) => {
     array(u64, 2).encode(value.hashKey, view, at);
@@ -866,14 +875,16 @@ export const NatSettings: StructLayout<NatSettings> = {
     view.setUint8(at + 92, value.wanIsPublic);
     view.setUint8(at + 93, value.wanFastPath);
     view.setUint8(at + 94, value.trustsRoutes);
-    view.setUint32(at + 96, value.externalCount, true);
-    view.setUint32(at + 100, value.networkCount, true);
-    view.setUint16(at + 104, value.poolFirst, true);
-    view.setUint16(at + 106, value.poolLast, true);
-    view.setUint32(at + 108, value.layout, true);
-    array(NatExternal, 16).encode(value.externals, view, at + 112);
-    array(NatNetwork, 64).encode(value.networks, view, at + 304);
+    bytes(6).encode(value.wanMac, view, at + 96);
+    view.setUint32(at + 104, value.externalCount, true);
+    view.setUint32(at + 108, value.networkCount, true);
+    view.setUint16(at + 112, value.poolFirst, true);
+    view.setUint16(at + 114, value.poolLast, true);
+    view.setUint32(at + 116, value.layout, true);
+    array(NatExternal, 16).encode(value.externals, view, at + 120);
+    array(NatNetwork, 64).encode(value.networks, view, at + 312);
     new Uint8Array(view.buffer, view.byteOffset + at + 95, 1).fill(0);
+    new Uint8Array(view.buffer, view.byteOffset + at + 102, 2).fill(0);
   },
 };
 

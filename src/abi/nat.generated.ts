@@ -21,7 +21,7 @@ export const natObject = {
       kind: 'per-cpu',
       name: 'nat_counters',
       type: 'percpu-array',
-      maxEntries: 30,
+      maxEntries: 31,
       flags: 0,
       key: u32,
       value: u64,
@@ -75,6 +75,15 @@ export const natObject = {
       flags: 1024,
       key: u32,
       value: NatMapping,
+    },
+    natNextHops: {
+      kind: 'key-value',
+      name: 'nat_next_hops',
+      type: 'array',
+      maxEntries: 65536,
+      flags: 0,
+      key: u32,
+      value: u32,
     },
     natScratch: {
       kind: 'per-cpu',
@@ -134,7 +143,9 @@ export const natObject = {
   programs: {
     natInsideEgress: 'nat_inside_egress',
     natInsideIngress: 'nat_inside_ingress',
+    natInsideXdp: 'nat_inside_xdp',
     natWanEgress: 'nat_wan_egress',
     natWanIngress: 'nat_wan_ingress',
+    natWanXdp: 'nat_wan_xdp',
   },
 } as const satisfies BpfObjectSpec;

@@ -3,22 +3,98 @@ import type { Config } from '../config/schema.ts';
 import type { OtherFirewall } from './machine-facts.ts';
 
 export interface FastPath {
-  readonly at: 'tc' | 'off';
+  readonly at: 'xdp' | 'tc' | 'off';
+  /** Completes "at tc, …". */
   readonly reason: string;
 }
 
-/** What the config asks for at an interface. */
-export function fastPathOf({ dataplane }: Config, interfaceName: string): FastPath {
+/** What an interface is, as far as its fast path depends on it. */
+export interface PortFacts {
+  /** Of the machine's hardware; virtual interfaces have none. */
+  readonly driver?: string;
+  readonly isWireless: boolean;
+  /** What a program made it as: `veth`, `bridge`. */
+  readonly kind?: string;
+  /** The queueing discipline at its root. */
+  readonly queueing: string;
+  /** An interface that has a part of its packets: a VLAN on it, or the bridge that it is in. */
+  readonly sharedWith?: string;
+  /** Its driver runs programs at XDP that redirect. Undefined: the kernel does not tell. */
+  readonly isNative?: boolean;
+}
+
+/** Whether our program is at XDP there. */
+export type XdpState =
+  | { readonly state: 'attached' }
+  /** `why` completes "at tc, …". */
+  | { readonly state: 'refused'; readonly why: string };
+
+/**
+ * Where packets of judged sessions that come by an interface shall go fast.
+ *
+ * @param facts absent while the interface is not there
+ */
+export function fastPathOf(
+  { dataplane }: Config,
+  interfaceName: string,
+  facts?: PortFacts,
+): FastPath {
   const asked = dataplane.interfaces[interfaceName]?.fastPath ?? dataplane.fastPath;
   switch (asked) {
     case 'off':
-      return { at: 'off', reason: 'as the config says' };
     case 'tc':
-      return { at: 'tc', reason: 'as the config says' };
-    case 'auto':
+      return { at: asked, reason: asTheConfigSays };
     case 'xdp':
-      return { at: 'tc', reason: 'since there is none at XDP yet' };
+      return { at: 'xdp', reason: facts?.kind === 'veth' ? vethWarning : asTheConfigSays };
+    case 'auto': {
+      const obstacle = obstacleAtXdp(facts);
+      if (obstacle !== undefined) return { at: 'tc', reason: obstacle };
+      return { at: 'xdp', reason: 'since its driver has it' };
+    }
   }
+}
+
+const asTheConfigSays = 'as the config says';
+/** What a peer leaves to the device is never computed. */
+const vethWarning = `${asTheConfigSays}; its peer must compute its checksums itself`;
+
+/** The same for all, where those at XDP that would be alone are at tc. */
+export function fastPathsOf(
+  config: Config,
+  ports: ReadonlyMap<string, PortFacts | undefined>,
+): ReadonlyMap<string, FastPath> {
+  const planned = [...ports].map(
+    ([name, facts]) => [name, fastPathOf(config, name, facts)] as const,
+  );
+  if (planned.filter(([, { at }]) => at === 'xdp').length !== 1) return new Map(planned);
+  const alone: FastPath = { at: 'tc', reason: 'since at XDP it would be alone' };
+  return new Map(planned.map(([name, path]) => [name, path.at === 'xdp' ? alone : path]));
+}
+
+/** What became of a plan. */
+export function fastPathInForce(planned: FastPath, xdp: XdpState | undefined): FastPath {
+  if (planned.at !== 'xdp' || xdp?.state === 'attached') return planned;
+  return { at: 'tc', reason: xdp?.why ?? 'until its program is at XDP' };
+}
+
+/** Drivers of virtual machines hand over super-packets, which have to be cut for XDP. */
+const virtualDrivers = ['virtio_net', 'hv_netvsc', 'vmxnet3', 'xen_netfront', 'vif', 'netvsc'];
+/** Disciplines that delay nothing on purpose. What is redirected at XDP passes all of them by. */
+const plainQueueing = ['noqueue', 'noop', 'mq', 'pfifo_fast', 'pfifo', 'fq', 'fq_codel'];
+
+/** Why an interface is not at XDP of itself. */
+function obstacleAtXdp(facts: PortFacts | undefined): string | undefined {
+  if (facts === undefined) return 'until it is there';
+  const { driver, kind, queueing, sharedWith } = facts;
+  if (facts.isWireless) return 'since it is wireless';
+  if (driver === undefined || kind !== undefined) {
+    return `since it is a virtual interface${kind === undefined ? '' : ` (${kind})`}`;
+  }
+  if (virtualDrivers.includes(driver)) return `since it is a virtual machine's (${driver})`;
+  if (sharedWith !== undefined) return `since ${sharedWith} has packets of it, too`;
+  if (!plainQueueing.includes(queueing)) return `since its packets queue (${queueing})`;
+  if (facts.isNative === undefined) return 'since the kernel does not tell what its driver can do';
+  return facts.isNative ? undefined : `since its driver (${driver}) has no native XDP`;
 }
 
 /** What of the kernel may want to see forwarded packets, which it does not see on the fast path. */

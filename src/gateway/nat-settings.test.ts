@@ -1,12 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { NatFiltering, NatSettings } from '../abi/layouts.generated.ts';
+import { NatFastPath, NatFiltering, NatSettings } from '../abi/layouts.generated.ts';
 import { parseConfig } from '../config/parse-config.ts';
 import { requireIpv4Address } from '../net/ipv4-address.ts';
 import { requireInterfaceAddress } from '../net/prefix.ts';
 import { type NatPlan, planNat } from './nat-plan.ts';
-import { type NextSettings, nextSettings, withInterfaces, withoutGone } from './nat-settings.ts';
+import {
+  type NatPort,
+  type NextSettings,
+  nextSettings,
+  withInterfaces,
+  withoutFastPath,
+  withoutGone,
+} from './nat-settings.ts';
 
 const ip = requireIpv4Address;
 const NOBODY = 0xffff_ffff;
@@ -44,13 +51,18 @@ function planOf({ externals, oneToOne = [], networks }: Wish): NatPlan {
   return planNat(config, { wanAddress });
 }
 
+/** Its address ends with its number. */
+function portOf(index: number, isAtXdp = false): NatPort {
+  return { index, mac: Uint8Array.of(2, 0, 0, 0, 0, index), isAtXdp };
+}
+
 function settle(wish: Wish, previous?: NatSettings, places = 4): NextSettings {
   const frame = { hashKey: [1n, 2n], sessionBucketCount: 128, mappingBucketCount: 65_536 };
-  const interfaceIndexes = new Map([
-    ['lan1', 7],
-    ['wan0', 8],
+  const ports = new Map([
+    ['lan1', portOf(7)],
+    ['wan0', portOf(8, true)],
   ]);
-  const rest = { places, interfaceIndexes, pickupUntilTick: 99, previous };
+  const rest = { places, ports, pickupUntilTick: 99, previous };
   return nextSettings(planOf(wish), { ...frame, ...rest });
 }
 
@@ -99,8 +111,36 @@ test('interfaces have their numbers while they are there', () => {
     ...of.networks.map((one) => one.interface),
   ];
   assert.deepEqual(numbers(settings).slice(0, 4), [8, 7, 0, 0]);
-  const later = withInterfaces(settings, planOf(wish), new Map([['lan2', 9]]));
+  const later = withInterfaces(settings, planOf(wish), new Map([['lan2', portOf(9)]]));
   assert.deepEqual(numbers(later).slice(0, 4), [0, 0, 9, 0]);
+});
+
+test('what is at XDP goes fast there and at tc, by the addresses of the interfaces of now', () => {
+  const wish = { externals: ['203.0.113.1'], networks: ['1', '2r'] };
+  const { settings } = settle(wish);
+  const told = (of: NatSettings) => [
+    [of.wanFastPath, of.wanMac.at(-1)],
+    ...of.networks.slice(0, 2).map((one) => [one.fastPath, one.mac.at(-1)]),
+  ];
+  const { tc, xdp } = NatFastPath;
+  assert.deepEqual(told(settings), [
+    [tc | xdp, 8],
+    [tc, 7],
+    [tc, 0],
+  ]);
+  const ports = new Map([['lan2', portOf(9, true)]]);
+  const later = withInterfaces(settings, planOf(wish), ports);
+  assert.deepEqual(told(later), [
+    [tc, 0],
+    [tc, 0],
+    [tc | xdp, 9],
+  ]);
+  const slow = withInterfaces(withoutFastPath(settings), planOf(wish), ports);
+  assert.deepEqual(told(slow), [
+    [0, 0],
+    [0, 0],
+    [0, 9],
+  ]);
 });
 
 test('the fast path is where the config does not switch it off', () => {

@@ -4,11 +4,13 @@
  */
 import {
   type NatExternal,
+  NatFastPath,
   NatFiltering,
   NatLimits,
   type NatNetwork,
   type NatSettings,
 } from '../abi/layouts.generated.ts';
+import { MAC_ADDRESS_BYTES } from '../net/mac-address.ts';
 import { natLayout } from './nat-layout.ts';
 import type { NatPlan, PlannedExternal, PlannedNetwork } from './nat-plan.ts';
 
@@ -22,10 +24,20 @@ export interface SettingsFrame {
   readonly pickupUntilTick: number;
   /** The interface where fragments go that came before their first. Default: nowhere. */
   readonly holdInterface?: number;
-  /** Numbers of the interfaces that have the programs, by name. */
-  readonly interfaceIndexes: ReadonlyMap<string, number>;
+  /** The interfaces that have the programs, by name. */
+  readonly ports: ReadonlyMap<string, NatPort>;
   /** What is in force; absent for new tables. */
   readonly previous?: NatSettings | undefined;
+}
+
+/** An interface that has the programs. */
+export interface NatPort {
+  /** The kernel's number. */
+  readonly index: number;
+  /** Six bytes: what is sent there was meant for the gateway. Where it has none: zeros. */
+  readonly mac: Uint8Array;
+  /** It has the program at XDP, too, and takes what others redirect to it. */
+  readonly isAtXdp: boolean;
 }
 
 export interface NextSettings {
@@ -42,6 +54,7 @@ export interface NextSettings {
   readonly left: readonly PlannedExternal[];
 }
 
+const noMac = new Uint8Array(MAC_ADDRESS_BYTES);
 /** Owner of an external address that is given up: no host has it, so nobody gets it. */
 const NOBODY = 0xffff_ffff;
 /** Never the source or destination of a packet that is forwarded (RFC 1122 §3.2.1.3). */
@@ -50,6 +63,7 @@ const vacantNetwork: NatNetwork = {
   mask: 0xffff_ffff,
   gateway: 0,
   interface: 0,
+  mac: noMac,
   fastPath: 0,
   translate: 0,
   filtering: NatFiltering.endpointIndependent,
@@ -90,7 +104,8 @@ export function nextSettings(plan: NatPlan, frame: SettingsFrame): NextSettings 
     holdInterface: rest.holdInterface ?? 0,
     wanInterface: 0,
     wanIsPublic: plan.isWanPublic ? 1 : 0,
-    wanFastPath: plan.hasWanFastPath ? 1 : 0,
+    wanFastPath: plan.hasWanFastPath ? NatFastPath.tc : 0,
+    wanMac: noMac,
     trustsRoutes: 0,
     externalCount: externals.placed.length,
     networkCount: networks.placed.length,
@@ -102,7 +117,7 @@ export function nextSettings(plan: NatPlan, frame: SettingsFrame): NextSettings 
   };
   const mainPlace = mainPlaceOf(plan, settings);
   return {
-    settings: withInterfaces(settings, plan, frame.interfaceIndexes),
+    settings: withInterfaces(settings, plan, frame.ports),
     ...(mainPlace === undefined ? {} : { mainPlace }),
     gonePlaces: externals.gone.map(({ place }) => place),
     goneAddresses: externals.gone.map(({ address }) => address),
@@ -121,15 +136,26 @@ export function withoutFastPath(settings: NatSettings): NatSettings {
 export function withInterfaces(
   settings: NatSettings,
   plan: NatPlan,
-  indexes: ReadonlyMap<string, number>,
+  ports: ReadonlyMap<string, NatPort>,
 ): NatSettings {
   const networks = settings.networks.map((row): NatNetwork => {
     const planned = plan.networks.find(
       ({ prefix, mask }) => row.prefix === prefix && row.mask === mask,
     );
-    return { ...row, interface: indexes.get(planned?.interface ?? '') ?? 0 };
+    const port = ports.get(planned?.interface ?? '');
+    const fastPath = fastPathAt(row.fastPath, port);
+    return { ...row, interface: port?.index ?? 0, mac: port?.mac ?? noMac, fastPath };
   });
-  return { ...settings, networks, wanInterface: indexes.get(plan.wanInterface ?? '') ?? 0 };
+  const wan = ports.get(plan.wanInterface ?? '');
+  const wanFastPath = fastPathAt(settings.wanFastPath, wan);
+  const wanMac = wan?.mac ?? noMac;
+  return { ...settings, networks, wanInterface: wan?.index ?? 0, wanMac, wanFastPath };
+}
+
+/** @param before 0 where there is none at all */
+function fastPathAt(before: number, port: NatPort | undefined): number {
+  if (before === 0) return 0;
+  return port?.isAtXdp === true ? NatFastPath.tc | NatFastPath.xdp : NatFastPath.tc;
 }
 
 /** The same without the addresses that are being given up, once their sessions have ended. */
@@ -212,7 +238,8 @@ function placeNetworks(
     ...{ prefix, mask, gateway, filtering },
     interface: 0,
     translate: translates ? 1 : 0,
-    fastPath: hasFastPath ? 1 : 0,
+    mac: noMac,
+    fastPath: hasFastPath ? NatFastPath.tc : 0,
   }));
   const isSame = (one: NatNetwork, other: NatNetwork) =>
     one.prefix === other.prefix && one.mask === other.mask && one.translate === other.translate;

@@ -21,7 +21,6 @@ export function findNotInForce(config: Config): string[] {
     ...findInNat(config),
     ...findInServices(config),
     ...findInFirewall(config),
-    ...findInDataplane(config),
     ...findInShield(config),
   ];
 }
@@ -96,18 +95,6 @@ function findInFirewall({ firewall }: Config): string[] {
     }),
     ...about(names(Object.entries(firewall.schedules)), (which) => {
       return `firewall.schedules: ${which} not followed yet.`;
-    }),
-  ];
-}
-
-function findInDataplane({ dataplane }: Config): string[] {
-  const interfaces = Object.entries(dataplane.interfaces);
-  return [
-    ...(dataplane.fastPath === 'xdp'
-      ? ['dataplane.fastPath: there is no fast path at XDP yet; it is at tc.']
-      : []),
-    ...about(names(interfaces.filter(([, one]) => one.fastPath === 'xdp')), (which) => {
-      return `dataplane.interfaces: the fast path of ${which} is at tc, not yet at XDP.`;
     }),
   ];
 }

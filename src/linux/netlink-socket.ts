@@ -33,7 +33,7 @@ const ANSWER_BYTES_MAX = 32_768;
 const ANSWER_COUNT_MAX = 16_384;
 
 /** Numbers of `linux/netlink.h`. */
-const protocols = { route: 0, xfrm: 6, netfilter: 12 } as const;
+const protocols = { route: 0, xfrm: 6, netfilter: 12, generic: 16 } as const;
 
 export interface NetlinkSocketOptions {
   readonly protocol: keyof typeof protocols;

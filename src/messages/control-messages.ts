@@ -203,9 +203,12 @@ const NatStatus = Type.Object(
     externalAddresses: Type.Array(Type.String({ maxLength: 15 }), { maxItems: 16 }),
     /** Where packets of judged sessions take the short way, and why there. */
     fastPath: Type.Optional(
-      Type.Array(Type.Object({ name: Name, at: Type.Enum(['tc', 'off']), reason: Note }, strict), {
-        maxItems: 256,
-      }),
+      Type.Array(
+        Type.Object({ name: Name, at: Type.Enum(['xdp', 'tc', 'off']), reason: Note }, strict),
+        {
+          maxItems: 256,
+        },
+      ),
     ),
     /** Left out, since the WAN has the same addresses. */
     overlappingNetworks: Type.Array(Name, { maxItems: 64 }),

@@ -5,6 +5,7 @@ import {
   NatLimits,
 } from '../abi/layouts.generated.ts';
 import type { Ipv4Address } from '../net/ipv4-address.ts';
+import { MAC_ADDRESS_BYTES } from '../net/mac-address.ts';
 
 /** Who from outside may use a mapping (RFC 4787 section 5). */
 export type NatFiltering =
@@ -162,6 +163,7 @@ export function natSettingsLayout(settings: NatSettings, place: SettingsPlace): 
     wanInterface: settings.wanInterfaceIndex,
     wanIsPublic: settings.wanIsPublic ? 1 : 0,
     wanFastPath: 0,
+    wanMac: noMac,
     trustsRoutes: 1,
     externalCount: externals.length,
     networkCount: networks.length,
@@ -186,8 +188,11 @@ const filteringNumbers: { readonly [F in NatFiltering]: number } = {
   'address-and-port-dependent': filterings.addressAndPortDependent,
 };
 
+/** What is at XDP has no twin. */
+const noMac = new Uint8Array(MAC_ADDRESS_BYTES);
+
 const emptyNetwork = {
-  ...{ prefix: 0, mask: 0, gateway: 0, interface: 0 },
+  ...{ prefix: 0, mask: 0, gateway: 0, interface: 0, mac: noMac },
   ...{ translate: 0, filtering: 0, fastPath: 0 },
 };
 
@@ -201,6 +206,7 @@ function networkLayout(network: NatNetwork) {
     ...{ prefix, gateway },
     mask: maskOf(network.prefixLength) >>> 0,
     interface: interfaceIndex,
+    mac: noMac,
     translate: network.isTranslated ? 1 : 0,
     filtering: filteringNumbers[network.filtering],
     fastPath: 0,

@@ -38,7 +38,13 @@ const networks = [
   { prefix: address('10.88.0.0'), mask: address('255.255.255.0'), translate: 0 },
 ].map((network) => ({
   ...network,
-  ...{ gateway: network.prefix + 1, interface: 0, filtering: 0, fastPath: 0 },
+  ...{
+    gateway: network.prefix + 1,
+    interface: 0,
+    filtering: 0,
+    fastPath: 0,
+    mac: new Uint8Array(6),
+  },
 }));
 
 const settings = {

@@ -63,6 +63,7 @@ const settings: NatSettings = {
     translate: 1,
     filtering: 0,
     fastPath: 0,
+    mac: new Uint8Array(6),
   }),
 };
 

@@ -99,6 +99,26 @@ async function awaitInterface(place: NatLab, name: string, isThere: boolean): Pr
   });
 }
 
+/** The gateway asks its neighbours in the LAN soon whether they are still there. */
+async function withShortMemory(place: NatLab): Promise<AsyncDisposable> {
+  const set = async (settings: Readonly<Record<string, number>>) => {
+    for (const [name, value] of Object.entries(settings)) {
+      await setSysctl(place, 'gateway', `net.ipv4.neigh.lan0.${name}=${value}`);
+    }
+  };
+  const before = { base_reachable_time_ms: 30_000, retrans_time_ms: 1_000 };
+  await set({ base_reachable_time_ms: 200, retrans_time_ms: 100, delay_first_probe_time: 1 });
+  // Whatever is known already has the timers of before.
+  await ip(place, `neigh del ${addresses.alice} dev lan0`);
+  return later(() => set({ ...before, delay_first_probe_time: 5 }));
+}
+
+/** The gateway knows where alice is, and asks no more whether that is so until it sends there. */
+async function makeStale(place: NatLab): Promise<void> {
+  const mac = await macAddressOf(place, 'alice', 'eth0');
+  await ip(place, `neigh replace ${addresses.alice} lladdr ${mac} dev lan0 nud stale`);
+}
+
 describeFastPath({ name: 'natfastnet' }, (place, fastPath) => {
   const judged = () => Flow.judged(place(), { fastPath });
   /** The flow and a connection go on, fast where that is switched on. */
@@ -165,16 +185,7 @@ describeFastPath({ name: 'natfastnet' }, (place, fastPath) => {
 
   test('survive-63 whoever talks to a host that is gone is told', async () => {
     using flow = await judged();
-    const fast = 'net.ipv4.neigh.lan0';
-    const before = { base_reachable_time_ms: 30_000, retrans_time_ms: 1_000 };
-    const set = async (settings: Readonly<Record<string, number>>) => {
-      for (const [name, value] of Object.entries(settings)) {
-        await setSysctl(place(), 'gateway', `${fast}.${name}=${value}`);
-      }
-    };
-    await set({ base_reachable_time_ms: 200, retrans_time_ms: 100, delay_first_probe_time: 1 });
-    // Whatever is known already has the timers of before.
-    await ip(place(), `neigh del ${addresses.alice} dev lan0`);
+    await using _timers = await withShortMemory(place());
     await assertGoesOn(flow);
     const plug = (word: 'up' | 'down') =>
       output(place().lab.host('switch'), 'ip', 'link', 'set', 'dev', 'alice', word);
@@ -183,7 +194,6 @@ describeFastPath({ name: 'natfastnet' }, (place, fastPath) => {
       await plug('up');
       await place().lab.host('switch').waitForCarriers(['alice']);
       await place().host('alice').waitForCarriers(['eth0']);
-      await set({ ...before, delay_first_probe_time: 5 });
     });
     const knock = () => {
       flow.sendIn('anybody there?');
@@ -192,6 +202,27 @@ describeFastPath({ name: 'natfastnet' }, (place, fastPath) => {
     const { type, code, offender } = await waitFor('an error', knock, { timeoutMs: ARRIVAL_MS });
     const told = { type: UNREACHABLE, code: HOST_UNREACHABLE, offender: external };
     assert.deepEqual({ type, code, offender }, told);
+  });
+
+  test('a host that has another link-layer address and does not say so is found again', async () => {
+    using flow = await judged();
+    await using _timers = await withShortMemory(place());
+    await assertGoesOn(flow);
+    const mac = await macAddressOf(place(), 'alice', 'eth0');
+    for (const to of ['02:67:00:00:00:dd', mac]) {
+      await setSysctl(place(), 'alice', 'net.ipv4.conf.eth0.arp_notify=0');
+      await makeStale(place());
+      await place().output('alice', 'ip', 'link', 'set', 'dev', 'eth0', 'address', to);
+      const knock = () => {
+        flow.sendIn('are you there?');
+        return flow.inside.drain().length > 0;
+      };
+      await waitFor('the host to be found', knock, { timeoutMs: 2 * ARRIVAL_MS });
+      flow.sendIn('the last');
+      const isLast = ({ payload }: { readonly payload: Uint8Array }) => `${payload}` === 'the last';
+      while (!isLast(await flow.inside.nextDatagram(ARRIVAL_MS)));
+      await assertGoesOn(flow);
+    }
   });
 
   test('the next packet goes by the route that is new', async () => {
@@ -357,6 +388,7 @@ describeFastPath({ name: 'natfastnet' }, (place, fastPath) => {
     await ip(place(), 'link set dev lan0 up');
     await place().host('gateway').waitForCarriers(['lan0']);
     await switchHost.waitForCarriers(['gateway']);
+    if (fastPath === 'xdp') await place().takeRedirected();
     await awaitInterface(place(), 'lan0', true);
     await flow.assertPassesOut();
     await assertGoesOn(flow);

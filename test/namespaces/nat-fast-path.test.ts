@@ -233,7 +233,7 @@ describeFastPath({ name: 'natfast', config }, (place, fastPath) => {
     const from = Buffer.from(frame.subarray(-20));
     const shown = (await capture.end()).filter((one) => Buffer.from(one).includes(from));
     assert.deepEqual(shown, []);
-    const expected = fastPath === 'auto' ? 1 : 0;
+    const expected = fastPath === 'off' ? 0 : 1;
     assert.equal((await place().fastCount()) - before, expected);
   });
 
@@ -261,31 +261,8 @@ describeFastPath({ name: 'natfast', config }, (place, fastPath) => {
     assert.deepEqual([carried[12], carried[13]], [8, 0]);
   });
 
-  test('urgent packets overtake others in the queue of the WAN', async () => {
-    using flow = await judged();
-    const add = (...words: string[]) =>
-      place().output('gateway', 'tc', 'qdisc', 'add', 'dev', 'wan0', ...words);
-    await add(...'root handle 1: tbf rate 400kbit burst 2000 limit 100000'.split(' '));
-    await using _without = later(() =>
-      place().output('gateway', 'tc', 'qdisc', 'del', 'dev', 'wan0', 'root'),
-    );
-    await add('parent', '1:1', 'pfifo_fast');
-    const others = Array.from({ length: 20 }, (_, index) => `${index}`.padEnd(300));
-    await assertWay(place(), { fastPath, packets: others.length + 1 }, async () => {
-      for (const payload of others) flow.sendOut(payload);
-      flow.inside.setOption(socketNumbers.SOL_IP, IP_TOS, IPTOS_LOWDELAY);
-      flow.sendOut('urgent');
-    });
-    const arrived: string[] = [];
-    while (arrived.length <= others.length) {
-      arrived.push(`${(await flow.outside.nextDatagram(ARRIVAL_MS)).payload}`);
-    }
-    assert.deepEqual(
-      arrived.filter((payload) => payload !== 'urgent'),
-      others,
-    );
-    assert.ok(arrived.indexOf('urgent') < others.length, 'the urgent one came last');
-  });
+  // What is redirected at XDP passes all queues by: of itself, it is not there where they shape.
+  if (fastPath !== 'xdp') defineQueueTest(place, fastPath);
 
   test('frames to others are not forwarded, though the gateway listens to all', async () => {
     using flow = await judged();
@@ -367,10 +344,11 @@ describeFastPath({ name: 'natfast', config }, (place, fastPath) => {
   test('the config switches it off and on, as a whole and by interface', async () => {
     using flow = await judged();
     using depot = await Flow.judged(place(), { fastPath, from: 'depot' });
-    const other = fastPath === 'auto' ? 'off' : 'auto';
+    const on = fastPath === 'off' ? 'auto' : fastPath;
+    const other = fastPath === 'off' ? 'auto' : 'off';
     await using _back = later(() => place().install({}));
     // A session is judged once more after each change.
-    const assertGoes = async (what: Flow, expected: 'auto' | 'off') => {
+    const assertGoes = async (what: Flow, expected: FastPath) => {
       await what.assertPasses();
       await assertWay(place(), { fastPath: expected, packets: 4 }, async () => {
         await what.assertPasses();
@@ -379,10 +357,10 @@ describeFastPath({ name: 'natfast', config }, (place, fastPath) => {
     };
     await place().install({ fastPath: other });
     await assertGoes(flow, other);
-    await place().install({ fastPath: 'auto', slowInterfaces: ['lan0'] });
+    await place().install({ fastPath: on, slowInterfaces: ['lan0'] });
     await assertGoes(flow, 'off');
-    await assertGoes(depot, 'auto');
-    await place().install({ fastPath: 'auto', slowInterfaces: ['wan0'] });
+    await assertGoes(depot, on);
+    await place().install({ fastPath: on, slowInterfaces: ['wan0'] });
     await assertGoes(flow, 'off');
     await place().install({ fastPath });
     await assertGoes(flow, fastPath);
@@ -421,6 +399,34 @@ describeFastPath({ name: 'natfast', config }, (place, fastPath) => {
     await capture.stop();
   });
 });
+
+function defineQueueTest(place: () => NatLab, fastPath: FastPath): void {
+  test('urgent packets overtake others in the queue of the WAN', async () => {
+    using flow = await Flow.judged(place(), { fastPath });
+    const add = (...words: string[]) =>
+      place().output('gateway', 'tc', 'qdisc', 'add', 'dev', 'wan0', ...words);
+    await add(...'root handle 1: tbf rate 400kbit burst 2000 limit 100000'.split(' '));
+    await using _without = later(() =>
+      place().output('gateway', 'tc', 'qdisc', 'del', 'dev', 'wan0', 'root'),
+    );
+    await add('parent', '1:1', 'pfifo_fast');
+    const others = Array.from({ length: 20 }, (_, index) => `${index}`.padEnd(300));
+    await assertWay(place(), { fastPath, packets: others.length + 1 }, async () => {
+      for (const payload of others) flow.sendOut(payload);
+      flow.inside.setOption(socketNumbers.SOL_IP, IP_TOS, IPTOS_LOWDELAY);
+      flow.sendOut('urgent');
+    });
+    const arrived: string[] = [];
+    while (arrived.length <= others.length) {
+      arrived.push(`${(await flow.outside.nextDatagram(ARRIVAL_MS)).payload}`);
+    }
+    assert.deepEqual(
+      arrived.filter((payload) => payload !== 'urgent'),
+      others,
+    );
+    assert.ok(arrived.indexOf('urgent') < others.length, 'the urgent one came last');
+  });
+}
 
 /** Super-packets are those of local senders, or what the gateway puts together. */
 describeFastPath({ name: 'natfastgro', checksumOffload: 'off' }, defineBulkTests);

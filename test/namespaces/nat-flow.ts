@@ -5,6 +5,7 @@ import { after, before, describe } from 'node:test';
 import type { Endpoint } from '../../lab/lab-socket.ts';
 import { sendThroughRing } from '../../lab/packet-ring.ts';
 import type { UdpSocket } from '../../lab/udp-socket.ts';
+import { waitFor } from '../../lab/wait-for.ts';
 import { udpFrame } from '../../src/testing/packet-builder.ts';
 import {
   ARRIVAL_MS,
@@ -16,16 +17,18 @@ import {
 } from './nat-lab.ts';
 
 /**
- * Runs tests with the fast path and without it: what they see must be the same.
+ * Runs tests with the fast path at tc, at XDP, and without it: what they see must be the same.
  *
- * @param options `checksumOffload`: `on` by default
+ * @param options `checksumOffload`: `on` by default; at XDP always `off`, since nobody there
+ *   computes what a sender left to its device
  */
 export function describeFastPath(
   options: Pick<NatLabOptions, 'name' | 'config'> & Partial<Pick<NatLabOptions, 'checksumOffload'>>,
   defineTests: (place: () => NatLab, fastPath: FastPath) => void,
 ): void {
-  const { checksumOffload = 'on' } = options;
-  for (const fastPath of ['auto', 'off'] as const) {
+  for (const fastPath of ['auto', 'xdp', 'off'] as const) {
+    const { checksumOffload: wanted = 'on' } = options;
+    const checksumOffload = fastPath === 'xdp' ? 'off' : wanted;
     describe(`with fast path ${fastPath} and checksum offload ${checksumOffload}`, () => {
       let place: NatLab | undefined;
       before(async () => {
@@ -45,17 +48,22 @@ export function describeFastPath(
   }
 }
 
-/** Of what an action sends, at least so many packets go fast where they may, and none elsewhere. */
+/**
+ * Of what an action sends, at least so many packets go fast where they may, and none elsewhere. At
+ * XDP, some of them go fast at tc: the first to each neighbour in each two ticks.
+ */
 export async function assertWay(
   place: NatLab,
   expected: { readonly fastPath: FastPath; readonly packets: number },
   action: () => Promise<unknown>,
 ): Promise<void> {
-  const before = await place.fastCount();
+  const before = await place.fastCounts();
   await action();
-  const count = (await place.fastCount()) - before;
+  const after = await place.fastCounts();
+  const count = after.all - before.all;
   if (expected.fastPath === 'off') assert.equal(count, 0);
   else assert.ok(count >= expected.packets, `${count} went fast, not ${expected.packets}`);
+  if (expected.fastPath !== 'xdp') assert.equal(after.atXdp, before.atXdp);
 }
 
 export interface FlowOptions {
@@ -88,7 +96,21 @@ export class Flow implements Disposable {
       await flow.assertPasses();
       await flow.assertPasses();
     });
+    if (fastPath === 'xdp') await flow.assertGoesAtXdp(place);
     return flow;
+  }
+
+  /** Each way. */
+  async assertGoesAtXdp(place: NatLab): Promise<void> {
+    for (const pass of [() => this.assertPassesOut(), () => this.assertPassesIn()]) {
+      const { atXdp } = await place.fastCounts();
+      const passOnce = async () => {
+        await pass();
+        return (await place.fastCounts()).atXdp;
+      };
+      const until = (count: number) => count > atXdp;
+      await waitFor('a packet to go at XDP', passOnce, { timeoutMs: ARRIVAL_MS, until });
+    }
   }
 
   sendOut(payload: string | Uint8Array): void {

@@ -94,7 +94,8 @@ export interface NatConfig {
   readonly slowInterfaces?: readonly string[];
 }
 
-export type FastPath = 'auto' | 'off';
+/** `auto` is at tc, since the lab's links are virtual. `xdp` needs links without `checksumOffload`. */
+export type FastPath = 'auto' | 'xdp' | 'off';
 
 export interface NatLabOptions {
   /** For the names of the namespaces. */
@@ -156,6 +157,7 @@ export class NatLab implements AsyncDisposable {
     const place = new NatLab(lab, options.config ?? {});
     try {
       if (options.checksumOffload === 'off') await place.#mergeSegments();
+      if (options.config?.fastPath === 'xdp') await place.takeRedirected();
       if (options.translator === 'masquerade') await place.#masquerade();
       else await place.run();
     } catch (error) {
@@ -239,8 +241,15 @@ paths: { state: ${this.#stateFolder}, runtime: ${this.#runtimeFolder} }
 
   /** Packets that went from interface to interface so far, past routing and nft. */
   async fastCount(): Promise<number> {
+    return (await this.fastCounts()).all;
+  }
+
+  /** Of which some did so at XDP. */
+  async fastCounts(): Promise<{ readonly all: number; readonly atXdp: number }> {
     const { nat } = await this.status();
-    return nat.counters.find(({ name }) => name === 'fast')?.count ?? 0;
+    const countOf = (wanted: string) =>
+      nat.counters.find(({ name }) => name === wanted)?.count ?? 0;
+    return { all: countOf('fast'), atXdp: countOf('fastXdp') };
   }
 
   /** Puts a changed config in force. */
@@ -309,6 +318,13 @@ paths: { state: ${this.#stateFolder}, runtime: ${this.#runtimeFolder} }
   async #mergeSegments(): Promise<void> {
     for (const name of ['wan0', 'lan0', 'guest0', 'depot0']) {
       await this.output('gateway', 'ethtool', '-K', name, 'gro', 'on');
+    }
+  }
+
+  /** The other end of a virtual link takes what is redirected to it at XDP only in this mode. */
+  async takeRedirected(): Promise<void> {
+    for (const [host, name] of gatewayPeers) {
+      await output(this.lab.host(host), 'ethtool', '-K', name, 'gro', 'on');
     }
   }
 
@@ -432,6 +448,14 @@ function wrongChecksums(text: string): string[] {
     return at < 0 || count === '0' ? [] : [`${names[0]} ${count}`];
   });
 }
+
+/** Of the gateway's links. */
+const gatewayPeers = [
+  ['isp', 'wan0'],
+  ['switch', 'gateway'],
+  ['guest', 'eth0'],
+  ['depot', 'eth0'],
+] as const;
 
 /** Without IPv6 and with every ICMP error, so that a test sees what it caused and all of that. */
 const quiet = {

@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { NatCounter, NatHook, type NatSettings } from '../../abi/layouts.generated.ts';
 import type { Config } from '../../config/schema.ts';
-import { fastPathOf } from '../../gateway/fast-path.ts';
+import type { FastPath } from '../../gateway/fast-path.ts';
 import {
   chooseWanAddress,
   externalCount,
@@ -21,6 +21,7 @@ import {
   ticksOfMilliseconds,
 } from '../../gateway/nat-plan.ts';
 import {
+  type NatPort,
   type NextSettings,
   nextSettings,
   withInterfaces,
@@ -31,6 +32,7 @@ import { type Forward, forwardsOf, NatTableWriter } from '../../gateway/nat-tabl
 import type { NatStatus } from '../../messages/control-messages.ts';
 import type { AddressRange } from '../../net/address-range.ts';
 import { formatIpv4Address, ipv4Address, requireIpv4Address } from '../../net/ipv4-address.ts';
+import { MAC_ADDRESS_BYTES } from '../../net/mac-address.ts';
 import {
   formatInterfaceAddress,
   type InterfaceAddress,
@@ -39,6 +41,7 @@ import {
 import { ipv4AddressesOf } from '../interface-addresses.ts';
 import { InterfaceAttachments, type TcPrograms } from '../interface-attachments.ts';
 import { FastPathObstacles } from './fast-path-obstacles.ts';
+import { FastPathPorts } from './fast-path-ports.ts';
 import { FragmentHolder } from './fragment-holder.ts';
 import { writeNatKernelSettings } from './nat-kernel-settings.ts';
 import { clearNat, fits, type LoadedNat, loadNat, type NatDemand } from './nat-object.ts';
@@ -80,6 +83,7 @@ export class NatDataplane {
   readonly #attachments: InterfaceAttachments;
   readonly #holder: FragmentHolder;
   readonly #obstacles: FastPathObstacles;
+  readonly #ports: FastPathPorts;
   readonly #timer: NodeJS.Timeout;
   #referTimer: NodeJS.Timeout | undefined;
   #config: Config | undefined;
@@ -109,6 +113,10 @@ export class NatDataplane {
       onChange: () => this.#handleHolder(),
     });
     this.#obstacles = new FastPathObstacles(() => this.#handleObstacle());
+    this.#ports = new FastPathPorts({
+      report: options.alarm,
+      onChange: () => this.#followPorts(),
+    });
     this.#timer = setInterval(() => this.#lookAtWan(), LOOK_EVERY_MS);
     this.#timer.unref();
   }
@@ -169,8 +177,19 @@ export class NatDataplane {
     this.#tell('holder', trouble);
   }
 
-  #indexes(): Map<string, number> {
-    return new Map([...this.interfaces].map(([index, name]) => [name, index]));
+  /** Those that have the programs. */
+  #natPorts(): Map<string, NatPort> {
+    const ports = [...this.interfaces].map(([index, name]): [string, NatPort] => {
+      const { mac = noMac, isAtXdp = false } = this.#ports.ports.get(name) ?? {};
+      return [name, { index, mac, isAtXdp }];
+    });
+    return new Map(ports);
+  }
+
+  #followPorts(): void {
+    const plan = this.#plan;
+    if (plan === undefined) return;
+    this.#changeSettings((settings) => withInterfaces(settings, plan, this.#natPorts()));
   }
 
   /** Where packets must not pass something of the kernel by, none does. */
@@ -183,13 +202,11 @@ export class NatDataplane {
   }
 
   #fastPaths(): NonNullable<NatStatus['fastPath']> {
-    const config = this.#config;
-    if (config === undefined) return [];
     const obstacle = this.#obstacles.first;
     return this.#attachments.states().map(({ name }) => {
-      const planned = fastPathOf(config, name);
-      const isAsPlanned = planned.at === 'off' || obstacle === undefined;
-      return { name, ...(isAsPlanned ? planned : { at: 'off', reason: obstacle }) };
+      const path = this.#ports.paths.get(name) ?? unknownPath;
+      if (path.at !== 'off' && obstacle !== undefined) return { name, at: 'off', reason: obstacle };
+      return { name, at: path.at, reason: path.reason.slice(0, REASON_MAX) };
     });
   }
 
@@ -246,6 +263,7 @@ export class NatDataplane {
     clearInterval(this.#timer);
     clearTimeout(this.#referTimer);
     this.#attachments.stop();
+    this.#ports.stop();
     this.#holder.stop();
     const loaded = this.#loaded;
     this.#loaded = undefined;
@@ -301,7 +319,7 @@ export class NatDataplane {
       mappingBucketCount: loaded.sizes.mappingBuckets,
       places: loaded.places,
       holdInterface: this.#holder.interfaceIndex,
-      interfaceIndexes: this.#indexes(),
+      ports: this.#natPorts(),
       pickupUntilTick: previous?.pickupUntilTick ?? nowTick() + ticksOfMilliseconds(PICKUP_FOR_MS),
       previous,
     });
@@ -314,7 +332,7 @@ export class NatDataplane {
     const taken = this.#putForwards(this.#inForce);
     this.#end(next, taken);
     this.#tellAbout(plan, next);
-    this.#attach(plan, loaded);
+    this.#attach(config, plan, loaded);
   }
 
   /** Tables and programs that do for a config: those of now, or others in their place. */
@@ -347,12 +365,15 @@ export class NatDataplane {
     }
   }
 
-  #attach({ wanInterface, insideInterfaces }: NatPlan, loaded: LoadedNat): void {
+  #attach(config: Config, { wanInterface, insideInterfaces }: NatPlan, loaded: LoadedNat): void {
+    const programs = new Map(insideInterfaces.map((name) => [name, loaded.insideXdp]));
+    if (wanInterface !== undefined) programs.set(wanInterface, loaded.wanXdp);
     const wanted = new Map<string, TcPrograms>(
       insideInterfaces.map((name) => [name, loaded.insidePrograms]),
     );
     if (wanInterface !== undefined) wanted.set(wanInterface, loaded.wanPrograms);
     this.#attachments.want(wanted);
+    if (this.#offReason === undefined) this.#ports.follow({ config, programs });
     // What an instance before this one had in its config.
     if (this.#offReason === undefined) clearNat({ but: [...wanted.keys()] });
   }
@@ -402,6 +423,7 @@ export class NatDataplane {
 
   /** The config forwards nothing. */
   #putAside(): void {
+    this.#ports.follow(undefined);
     this.#attachments.want(new Map());
     clearNat({ but: [] });
     this.#unload();
@@ -436,10 +458,7 @@ export class NatDataplane {
 
   /** Half of the programs would be worse than none. */
   #handleInterfaces(): void {
-    const plan = this.#plan;
-    if (plan !== undefined) {
-      this.#changeSettings((settings) => withInterfaces(settings, plan, this.#indexes()));
-    }
+    this.#followPorts();
     // What left by one interface may leave by another now.
     this.forgetJudgements();
     this.#options.onInterfaces();
@@ -504,6 +523,8 @@ export class NatDataplane {
 
 /** As long as a note of the status may be. */
 const REASON_MAX = 1_024;
+const unknownPath: FastPath = { at: 'tc', reason: 'until it is there' };
+const noMac = new Uint8Array(MAC_ADDRESS_BYTES);
 const noAddress = 'the WAN has no address yet, so nothing is translated';
 
 /** By their place in nat_counters. */

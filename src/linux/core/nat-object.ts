@@ -20,6 +20,7 @@ import {
   loadBpfObject,
   openLoadedBpfObject,
 } from '../bpf-object.ts';
+import type { BpfProgram } from '../bpf-program.ts';
 import { LinuxError } from '../ffi.ts';
 import type { TcPrograms } from '../interface-attachments.ts';
 import { KERNEL_NAME_LENGTH_MAX, type KernelMap, mapsOfPrograms } from '../kernel-objects.ts';
@@ -36,6 +37,8 @@ export interface LoadedNat {
   readonly addressGenerations: MappedArray;
   readonly wanPrograms: TcPrograms;
   readonly insidePrograms: TcPrograms;
+  readonly wanXdp: BpfProgram;
+  readonly insideXdp: BpfProgram;
   /** What was in force before, where the tables were taken over. */
   readonly adopted?: NatSettings;
   /** Bytes of the tables that grow with the config. */
@@ -154,8 +157,10 @@ function mapProgramNames<T>(
   return {
     natInsideEgress: change('natInsideEgress'),
     natInsideIngress: change('natInsideIngress'),
+    natInsideXdp: change('natInsideXdp'),
     natWanEgress: change('natWanEgress'),
     natWanIngress: change('natWanIngress'),
+    natWanXdp: change('natWanXdp'),
   };
 }
 
@@ -288,6 +293,8 @@ function loadedNat(object: NatObject, sizes: NatSizes): LoadedNat {
       addressGenerations: map(natAddressGenerations),
       wanPrograms: { ingress: natWanIngress, egress: natWanEgress },
       insidePrograms: { ingress: natInsideIngress, egress: natInsideEgress },
+      wanXdp: object.programs.natWanXdp,
+      insideXdp: object.programs.natInsideXdp,
       ...(isAdopted ? { adopted: before } : {}),
       memoryBytes: mapped.reduce((sum, { buffer }) => sum + buffer.byteLength, 0),
       close,
