@@ -121,16 +121,25 @@ export class NatBed implements AsyncDisposable {
    * Measures with a contender that was started for this alone.
    *
    * @param options.withIpv6 everybody has IPv6 addresses, too. Without it nobody speaks IPv6.
+   * @param options.withoutOffload end hosts leave no checksum to their interfaces, and take what is
+   *   redirected there at XDP
    */
   async measure<T>(
     contender: NatContender,
     action: () => Promise<T>,
-    { withIpv6 = false }: { readonly withIpv6?: boolean } = {},
+    {
+      withIpv6 = false,
+      withoutOffload = false,
+    }: { readonly withIpv6?: boolean; readonly withoutOffload?: boolean } = {},
   ): Promise<T> {
     await using cleanup = new AsyncDisposableStack();
     if (withIpv6) {
       cleanup.defer(() => this.#switchIpv6('off'));
       await this.#switchIpv6('on');
+    }
+    if (withoutOffload) {
+      cleanup.defer(() => this.#setOffload('on'));
+      await this.#setOffload('off');
     }
     if (!contender.translates) {
       const route = [bedAddresses.insidePrefix, 'via', bedAddresses.gatewayWan] as const;
@@ -277,6 +286,12 @@ export class NatBed implements AsyncDisposable {
       [this.#outside, ipv6Addresses.insidePrefix, ipv6Addresses.gatewayWan],
     ] as const) {
       await requireCommand(host, ['ip', 'route', 'replace', to, 'via', via]);
+    }
+  }
+
+  async #setOffload(word: 'on' | 'off'): Promise<void> {
+    for (const host of [this.#inside, this.#outside]) {
+      await requireCommand(host, ['ethtool', '-K', 'eth0', 'tx', word, 'gro', 'on']);
     }
   }
 

@@ -138,6 +138,7 @@ async function clear(gateway: LabHost): Promise<void> {
         clearTcPlace({ interface: name, networkNamespace }, direction, place);
       }
     }
+    await gateway.run(['ip', 'link', 'set', 'dev', name, 'xdpdrv', 'off'], { timeoutMs: 10_000 });
     // There is none unless a contender made it.
     await gateway.run(['tc', 'qdisc', 'del', 'dev', name, 'clsact'], { timeoutMs: 10_000 });
   }

@@ -27,6 +27,8 @@ interface Measurement {
   /** It is about sessions that were judged before, so it is measured without the fast path, too. */
   readonly isFast?: true;
   readonly withIpv6?: boolean;
+  /** The end hosts make their checksums themselves; then it is measured at XDP, and at tc. */
+  readonly withoutOffload?: boolean;
   /** What a contender reaches that has just been started. */
   readonly measure: (bed: NatBed) => Promise<Reached>;
 }
@@ -114,6 +116,20 @@ const measurements = {
     rounds: 3,
     measure: (bed) => steadyRate(bed, flowCounts.million),
   },
+  fewAtXdp: {
+    what: '64-byte UDP, 1,000 flows, without offload',
+    unit: packets,
+    rounds: 5,
+    withoutOffload: true,
+    measure: (bed) => steadyRate(bed, flowCounts.few),
+  },
+  manyAtXdp: {
+    what: '64-byte UDP, 100,000 flows, without offload',
+    unit: packets,
+    rounds: 3,
+    withoutOffload: true,
+    measure: (bed) => steadyRate(bed, flowCounts.many),
+  },
   ipv6Few: {
     what: '66-byte UDP over IPv6, 1,000 flows',
     unit: packets,
@@ -168,6 +184,12 @@ export async function benchNat(): Promise<readonly BenchRow[]> {
     peer: nftMasquerade,
     plain: plainForwarding,
   };
+  const { directory } = bed.lab;
+  const atXdp: Contenders = {
+    ...contenders,
+    ours: gatehouse(directory, { fastPath: 'xdp' }),
+    slow: contenders.ours,
+  };
   const startedAt = performance.now();
   const rows: BenchRow[] = [];
   const ours: Partial<Record<MeasurementName, number | undefined>> = {};
@@ -175,7 +197,8 @@ export async function benchNat(): Promise<readonly BenchRow[]> {
     const isLate = performance.now() - startedAt > ROUNDS_WITHIN_MS;
     if (isLate) process.stderr.write(`${measurement.what}: one round only, time is short\n`);
     const rounds = isLate ? 1 : measurement.rounds;
-    const figures = await compare(bed, contenders, { ...measurement, rounds });
+    const compared = 'withoutOffload' in measurement ? atXdp : contenders;
+    const figures = await compare(bed, compared, { ...measurement, rounds });
     ours[name as MeasurementName] = figures.ours && median(figures.ours);
     rows.push(...rowsOf(measurement, figures));
   }
@@ -195,6 +218,7 @@ export async function benchNat(): Promise<readonly BenchRow[]> {
 
 interface Contenders {
   readonly ours: NatContender;
+  /** The product where its packets take a longer way. */
   readonly slow: NatContender;
   readonly peer: NatContender;
   readonly plain: NatContender;
@@ -212,7 +236,7 @@ interface Figures {
 async function compare(
   bed: NatBed,
   contenders: Contenders,
-  { what, rounds, isFast, withIpv6 = false, measure }: Measurement,
+  { what, rounds, isFast, withIpv6 = false, withoutOffload = false, measure }: Measurement,
 ): Promise<Figures> {
   const failed = new Set<NatContender>();
   const attempt = async (contender: NatContender): Promise<number> => {
@@ -220,6 +244,7 @@ async function compare(
     try {
       const { rate, lost = 0 } = await bed.measure(contender, () => measure(bed), {
         withIpv6,
+        withoutOffload,
       });
       if (lost > 0) process.stderr.write(`${contender.name}, ${what}: lost ${lost} packets\n`);
       return rate;
@@ -229,7 +254,7 @@ async function compare(
       return Number.NaN;
     }
   };
-  if (isFast === undefined) failed.add(contenders.slow);
+  if (isFast === undefined && !withoutOffload) failed.add(contenders.slow);
   const { ours, slow, peer, plain } = await roundsOf(rounds, {
     ours: () => attempt(contenders.ours),
     peer: () => attempt(contenders.peer),
@@ -250,7 +275,10 @@ function tellFailure(what: string, error: unknown): void {
 }
 
 /** A row needs both; what is missing was told when it failed. */
-function rowsOf({ what, unit }: Measurement, { ours, slow, peer, plain }: Figures): BenchRow[] {
+function rowsOf(
+  { what, unit, withoutOffload }: Measurement,
+  { ours, slow, peer, plain }: Figures,
+): BenchRow[] {
   if (ours === undefined || peer === undefined) {
     const middles = [ours, peer].map((figures) => written(figures && median(figures), unit));
     process.stderr.write(`${what}: ${middles[0]}, the peer ${middles[1]}\n`);
@@ -263,9 +291,12 @@ function rowsOf({ what, unit }: Measurement, { ours, slow, peer, plain }: Figure
     peer: `${nftMasquerade.name} ${written(median(peer), unit)} (${without})`,
     ratio: medianRatio(figures, peer),
   });
+  const atXdp = withoutOffload === true;
   return [
-    row(what, ours),
-    ...(slow === undefined ? [] : [row(`${what}, without the fast path`, slow)]),
+    row(atXdp ? `${what}, at XDP` : what, ours),
+    ...(slow === undefined
+      ? []
+      : [row(`${what}, ${atXdp ? 'at tc' : 'without the fast path'}`, slow)]),
   ];
 }
 
