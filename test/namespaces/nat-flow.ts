@@ -69,14 +69,15 @@ export async function assertWay(
 export interface FlowOptions {
   readonly fastPath: FastPath;
   readonly from?: 'alice' | 'bob' | 'guest' | 'depot';
+  /** Default: the server. */
+  readonly to?: 'server' | 'stranger';
   readonly port?: number;
 }
 
-/** Its outer end is at the server. */
 export class Flow implements Disposable {
   readonly inside: UdpSocket;
   readonly outside: UdpSocket;
-  /** How the server sees the inside end. */
+  /** How the outer end sees the inside one. */
   readonly mapped: Endpoint;
 
   private constructor(inside: UdpSocket, outside: UdpSocket, mapped: Endpoint) {
@@ -87,9 +88,9 @@ export class Flow implements Disposable {
 
   /** Judged, and shown to go fast where that is switched on. */
   static async judged(place: NatLab, options: FlowOptions): Promise<Flow> {
-    const { fastPath, from = 'alice', port = 0 } = options;
+    const { fastPath, from = 'alice', to = 'server', port = 0 } = options;
     const inside = place.udp(from, port);
-    const outside = place.udp('server');
+    const outside = place.udp(to);
     const mapped = await place.externalEndpoint(inside, outside);
     const flow = new Flow(inside, outside, mapped);
     await assertWay(place, { fastPath, packets: 4 }, async () => {
