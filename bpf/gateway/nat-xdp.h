@@ -38,8 +38,8 @@ struct nat_journey {
 };
 
 /*
- * Reads a frame that may go fast: a whole packet of TCP, UDP or an ICMP query, without IP options.
- * Returns 0, or -1 when it is anything else.
+ * Reads a frame that may go fast: a whole packet of TCP, UDP or an ICMP query, without IP options,
+ * and without SYN. Returns 0, or -1 when it is anything else.
  */
 static __always_inline int nat_parse_frame(struct nat_run *run, void *data, void *data_end)
 {
@@ -63,7 +63,8 @@ static __always_inline int nat_parse_frame(struct nat_run *run, void *data, void
 	packet->transport_offset = IP_OFFSET_IN_FRAME + IP_HEADER_BYTES;
 	if (packet->class == NAT_CLASS_TCP) {
 		if (transport + TCP_HEADER_BYTES > data_end ||
-		    nat_parse_tcp(run, transport) != PARSE_RESULT_IP)
+		    nat_parse_tcp(run, transport) != PARSE_RESULT_IP ||
+		    packet->tcp_flags & TCP_FLAG_SYN)
 			return -1;
 	} else if (packet->class == NAT_CLASS_NONE ||
 		   nat_parse_short(run, transport) != PARSE_RESULT_IP) {

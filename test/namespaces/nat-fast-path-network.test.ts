@@ -158,6 +158,8 @@ describeFastPath({ name: 'natfastnet' }, (place, fastPath) => {
       await place().output('alice', 'ip', 'neigh', 'flush', 'dev', 'eth0');
       await place().output('bob', 'ip', 'neigh', 'flush', 'dev', 'eth0');
       await assertGoesOn(flow);
+      // The core tells the program of it, within about a second.
+      if (fastPath === 'xdp') await flow.assertGoesAtXdp(place());
     }
   });
 

@@ -100,6 +100,11 @@ function headerOf(frame: Uint8Array) {
   };
 }
 
+/** As it stands in a frame without IP options. */
+function udpChecksumOf(frame: Uint8Array): number {
+  return Buffer.from(frame).readUInt16BE(ETHERNET_HEADER_BYTES + 26);
+}
+
 /** Datagrams with all of the header's fields set, and what they must be one router later. */
 const marked = { serviceAndCongestion: 0xb9, identification: 0x1234, flags: 0x4000 };
 
@@ -235,6 +240,44 @@ describeFastPath({ name: 'natfast', config }, (place, fastPath) => {
     assert.deepEqual(shown, []);
     const expected = fastPath === 'off' ? 0 : 1;
     assert.equal((await place().fastCount()) - before, expected);
+  });
+
+  test('RFC 768: a datagram without a checksum stays without one, both ways', async () => {
+    using flow = await judged();
+    const onWan = await place().captureWan();
+    const inLan = await place().captureAlice();
+    const [out, back, outside] = [payloadOf(), payloadOf(), endpointOf(flow.outside)];
+    const without = { withoutChecksum: true } as const;
+    const there = { from: endpointOf(flow.inside), to: outside, payload: out, ...without };
+    const here = { from: outside, to: flow.mapped, payload: back, ...without };
+    using atAlice = RawSocket.open(place().host('alice'));
+    using atServer = RawSocket.open(place().host('server'));
+    await assertWay(place(), { fastPath, packets: 2 }, async () => {
+      atAlice.send(outside.address, udpPacket(there));
+      assert.ok((await flow.outside.nextDatagram(ARRIVAL_MS)).payload.equals(out));
+      atServer.send(external, udpPacket(here));
+      assert.ok((await flow.inside.nextDatagram(ARRIVAL_MS)).payload.equals(back));
+    });
+    assert.equal(udpChecksumOf(frameWith(await onWan.end(), out)), 0);
+    assert.equal(udpChecksumOf(frameWith(await inLan.end(), back)), 0);
+  });
+
+  test('RFC 768: a checksum that comes out as zero leaves as ones', async () => {
+    using flow = await judged();
+    using atAlice = RawSocket.open(place().host('alice'));
+    const capture = await place().captureWan();
+    const outside = endpointOf(flow.outside);
+    // A multiple of two bytes, with a word at its end that makes the sum all ones.
+    const payload = Buffer.concat([Buffer.from(randomUUID()), Buffer.alloc(2)]);
+    const translated = udpPacket({ from: flow.mapped, to: outside, payload });
+    const missing = udpChecksumOf(Buffer.concat([Buffer.alloc(ETHERNET_HEADER_BYTES), translated]));
+    payload.writeUInt16BE(missing, payload.length - 2);
+    atAlice.send(
+      outside.address,
+      udpPacket({ from: endpointOf(flow.inside), to: outside, payload }),
+    );
+    assert.ok((await flow.outside.nextDatagram(ARRIVAL_MS)).payload.equals(payload));
+    assert.equal(udpChecksumOf(frameWith(await capture.end(), payload)), 0xffff);
   });
 
   test('what a frame holds behind its packet is not forwarded', async () => {
