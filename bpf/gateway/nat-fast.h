@@ -29,7 +29,7 @@ static __always_inline int nat_is_done(const struct __sk_buff *skb)
 struct nat_frame {
 	struct iphdr *ip; /* 20 bytes can be read */
 	__u32 interface;  /* by which it came */
-	/* From the IP header on, as they cross the other link at once: of a super-packet, a segment. */
+	/* From the IP header on, as they cross the other link: of a super-packet, a segment. */
 	__u32 wire_bytes;
 	int is_bare;	 /* neither tagged nor with anything behind the packet */
 	int is_ours;	 /* sent to the gateway's own link-layer address */

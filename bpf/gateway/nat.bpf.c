@@ -1,6 +1,6 @@
 /*
- * The NAT, at tc and XDP on WAN and inside interfaces. docs/nat.md is its specification; src/nat/ is its
- * twin; bpf/abi/nat.h has its tables.
+ * The NAT, at tc and XDP on WAN and inside interfaces. docs/nat.md is its specification; src/nat/
+ * is its twin; bpf/abi/nat.h has its tables.
  *
  *   WAN ingress, inside ingress   nat-inbound.h   destinations change, nft is told the kind
  *   WAN egress, inside egress     nat-outbound.h  mappings and sessions are made, sources change

@@ -126,8 +126,9 @@ export const dataplaneSchema = section(
     fastPath: oneOf(fastPathWords, {
       description:
         'Where packets of sessions that the rules have let through take the short way, past ' +
-        'routing and rules: XDP, tc, nowhere, or what suits each interface. There is none while ' +
-        "others' rules may judge forwarded packets.",
+        'routing and rules: XDP, tc, nowhere, or what suits each interface. At XDP they pass ' +
+        "queues and captures by, too. There is none while others' rules may judge forwarded " +
+        'packets.',
       default: 'auto',
     }),
     interfaces: byInterface(

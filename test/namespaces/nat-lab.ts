@@ -94,7 +94,7 @@ export interface NatConfig {
   readonly slowInterfaces?: readonly string[];
 }
 
-/** `auto` is at tc, since the lab's links are virtual. `xdp` needs links without `checksumOffload`. */
+/** `auto` is at tc, since the lab's links are virtual. `xdp` needs `checksumOffload` off. */
 export type FastPath = 'auto' | 'xdp' | 'off';
 
 export interface NatLabOptions {

@@ -1,4 +1,4 @@
-/** Whose programs are at XDP, from when on and for how long. What they do: nat-fast-path.test.ts. */
+/** Whose programs are at XDP, and for how long. What they do: nat-fast-path.test.ts. */
 import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
