@@ -119,7 +119,7 @@ __noinline int nat_later_fragment_in(struct __sk_buff *skb, struct nat_run *run)
 	nat_set_mark(skb, fragment->mark & PACKET_MARK_OURS);
 	if (fragment->action != NAT_FRAGMENT_ACTION_DESTINATION)
 		return NAT_GO_ON;
-	nat_stamp(skb, run, fragment->address);
+	nat_note_target(skb, run, fragment->address);
 	nat_count(NAT_COUNTER_TRANSLATED);
 	if (nat_rewrite(skb, run, 0, fragment->address, 0) != 0)
 		return nat_drop(NAT_COUNTER_DROPPED_MALFORMED);

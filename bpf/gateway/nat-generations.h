@@ -17,7 +17,10 @@ struct nat_generations {
 /* As PACKET_MARK_GENERATION has a number: 0 only for 0. */
 static __always_inline __u32 nat_generation_mark(__u32 number)
 {
-	return number ? (1 + number % 255) << 23 : 0;
+	/* number / 255, without a division, which takes longer than the rest. */
+	__u32 quotient = (__u64)number * 0x80808081 >> 39;
+
+	return number ? (1 + number - quotient * 255) << 23 : 0;
 }
 
 /* Of an address in host order, and of those that share its place. */

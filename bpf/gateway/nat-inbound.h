@@ -71,7 +71,7 @@ __noinline int nat_deliver(struct __sk_buff *skb, struct nat_run *run,
 {
 	NAT_REQUIRE(run && target);
 	nat_set_mark(skb, told | nat_hairpin_mark(run));
-	nat_stamp(skb, run, target->address);
+	nat_note_target(skb, run, target->address);
 	run->action = NAT_FRAGMENT_ACTION_DESTINATION;
 	run->address = target->address;
 	nat_count(NAT_COUNTER_TRANSLATED);

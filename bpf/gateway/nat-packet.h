@@ -129,12 +129,14 @@ static __always_inline int nat_drop(enum nat_counter reason)
 }
 
 /* Tells the number that nft judges a packet by, to a destination as nft sees it. */
-__noinline int nat_stamp(struct __sk_buff *skb, struct nat_run *run, __be32 destination)
+static __always_inline void nat_stamp(struct __sk_buff *skb, const struct nat_run *run,
+				      __be32 destination)
 {
-	NAT_REQUIRE(run);
-	skb->mark = (skb->mark & ~PACKET_MARK_GENERATION) |
-		    nat_generation_mark(nat_number_to(&run->generations, destination));
-	return 0;
+	__u32 stamp = nat_generation_mark(nat_number_to(&run->generations, destination));
+
+	/* Otherwise clang makes two ways to the mark, which the verifier does not take. */
+	barrier_var(stamp);
+	skb->mark = (skb->mark & ~PACKET_MARK_GENERATION) | stamp;
 }
 
 /* At ingress, before nft sees the packet: it judges by what is read here, or later. */
@@ -142,7 +144,16 @@ __noinline int nat_note_arrival(struct __sk_buff *skb, struct nat_run *run)
 {
 	NAT_REQUIRE(run);
 	run->generations = nat_read_generations(run->packet.source);
-	return nat_stamp(skb, run, run->packet.destination);
+	nat_stamp(skb, run, run->packet.destination);
+	return 0;
+}
+
+/* And where the destination is translated. */
+__noinline int nat_note_target(struct __sk_buff *skb, struct nat_run *run, __be32 destination)
+{
+	NAT_REQUIRE(run);
+	nat_stamp(skb, run, destination);
+	return 0;
 }
 
 /* What is told about a packet. Its stamp stays. */
