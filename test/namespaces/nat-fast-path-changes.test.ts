@@ -61,18 +61,18 @@ interface Asked {
   readonly replies: number;
   /** By the first rule alone. */
   readonly approved: number;
-  /** By none. */
+  /** By none, at XDP or tc. */
   readonly fast: number;
 }
 
 /** What one datagram each way moves, and then another one. */
 function judgedAnew(fastPath: FastPath): Asked {
-  const goesOn = fastPath === 'auto' ? { approved: 0, fast: 2 } : { approved: 2, fast: 0 };
+  const goesOn = fastPath === 'off' ? { approved: 2, fast: 0 } : { approved: 0, fast: 2 };
   return { requests: 1, replies: 1, ...goesOn };
 }
 
 function goneOn(fastPath: FastPath): Asked {
-  const goesOn = fastPath === 'auto' ? { approved: 0, fast: 4 } : { approved: 4, fast: 0 };
+  const goesOn = fastPath === 'off' ? { approved: 4, fast: 0 } : { approved: 0, fast: 4 };
   return { requests: 0, replies: 0, ...goesOn };
 }
 
