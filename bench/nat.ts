@@ -8,7 +8,9 @@
  * others go on; the command then ends with code 1.
  */
 
+import { requireIpv4Address } from '../src/net/ipv4-address.ts';
 import { NatBed, type NatContender, type NatPattern, type Passage } from './nat-bed.ts';
+import { CHANGES_PER_SECOND, startChanges } from './nat-changes.ts';
 import { raiseConntrackLimits } from './nat-conntrack.ts';
 import {
   type GatehouseContender,
@@ -204,6 +206,11 @@ export async function benchNat(): Promise<readonly BenchRow[]> {
   }
   rows.push(...scalingRows(ours));
   try {
+    rows.push(await changesRow(bed, gatehouse(bed.lab.directory)));
+  } catch (error) {
+    tellFailure('changes of a set', error);
+  }
+  try {
     rows.push(await upgradeRow(bed, gatehouse(bed.lab.directory)));
   } catch (error) {
     tellFailure('an upgrade of the programs', error);
@@ -317,6 +324,50 @@ function scalingRows(figures: Partial<Record<MeasurementName, number | undefined
 }
 
 /**
+ * A million sessions while something changes about a hundred of their addresses a second: those
+ * sessions are judged once more, and the others shall not notice. Before each figure every session
+ * is judged.
+ */
+async function changesRow(bed: NatBed, contender: NatContender): Promise<BenchRow> {
+  const flows = flowsOfHosts(flowCounts.million, { remoteAddressCount: CHANGING_REMOTES });
+  const rate = async (): Promise<number> => {
+    const passage = await bed.send({ ...flows, order: 'random' }, FRAMES_PER_ROUND);
+    return reachedBy(passage).rate;
+  };
+  const { during, without } = await bed.measure(contender, () =>
+    roundsOf(CHANGING_ROUNDS, {
+      without: async () => {
+        await bed.openFlows(flows);
+        return await rate();
+      },
+      during: async () => {
+        await bed.openFlows(flows);
+        await using _ = await startChanges(bed.gateway, addressesOf(flows));
+        return await rate();
+      },
+    }),
+  );
+  const remotes = CHANGING_REMOTES.toLocaleString('en');
+  return {
+    what: `64-byte UDP, 1,000,000 flows to ${remotes} hosts, ${CHANGES_PER_SECOND} set changes a second`,
+    figure: written(median(during), packets),
+    peer: `the same without changes ${written(median(without), packets)}`,
+    ratio: medianRatio(during, without),
+  };
+}
+
+const CHANGING_REMOTES = 10_000;
+const CHANGING_ROUNDS = 3;
+
+/** Of both ends. */
+function addressesOf({ source, destination }: NatPattern): number[] {
+  return [source, destination].flatMap(({ address, addressCount = 1 }) => {
+    const first = requireIpv4Address(address);
+    return Array.from({ length: addressCount }, (_, index) => first + index);
+  });
+}
+
+/**
  * How long nothing passes while other programs take the place of those that are there: packets come
  * without a pause, so what is lost is the gap.
  */
@@ -348,10 +399,14 @@ function flowsOfHosts(
   flowCount: number,
   {
     firstRemotePort = 1_024,
+    remoteAddressCount = 250,
     family = 4,
-  }: { readonly firstRemotePort?: number; readonly family?: 4 | 6 } = {},
+  }: {
+    readonly firstRemotePort?: number;
+    readonly remoteAddressCount?: number;
+    readonly family?: 4 | 6;
+  } = {},
 ): NatPattern {
-  const remoteAddressCount = 250;
   const remotes = flowCount / INSIDE_HOSTS;
   return {
     source: {
