@@ -348,8 +348,9 @@ async function changesRow(bed: NatBed, contender: NatContender): Promise<BenchRo
     }),
   );
   const remotes = CHANGING_REMOTES.toLocaleString('en');
+  const changes = `${CHANGES_PER_SECOND} set changes a second`;
   return {
-    what: `64-byte UDP, 1,000,000 flows to ${remotes} hosts, ${CHANGES_PER_SECOND} set changes a second`,
+    what: `64-byte UDP, 1,000,000 flows to ${remotes} hosts, ${changes}`,
     figure: written(median(during), packets),
     peer: `the same without changes ${written(median(without), packets)}`,
     ratio: medianRatio(during, without),
