@@ -105,6 +105,13 @@ struct nat_settings {
 _Static_assert(sizeof(struct nat_settings) == 24 + 20 * 4 + 16 + 16 * 12 + 64 * 28,
 	       "nat_settings has no holes");
 
+/* By which interface an end of a session of IPv6 is reached: a network's index, or one of these. */
+enum nat_place {
+	NAT_PLACE_WAN = 64,
+	NAT_PLACE_NONE = 255,
+};
+ABI_EXPORT(enum, nat_place);
+
 enum nat_mapping_flags {
 	NAT_MAPPING_FLAGS_LIVE = 1,   /* the fields are whole */
 	NAT_MAPPING_FLAGS_STATIC = 2, /* a port forward: never expires */
@@ -158,9 +165,16 @@ enum nat_session_state {
 };
 ABI_EXPORT(enum, nat_session_state);
 
+/* Of the byte `network`; part of a session's key. */
+enum nat_session_version {
+	NAT_SESSION_VERSION_SIX = 128, /* IPv6: docs/nat.md, "Digests, check, places" */
+};
+ABI_EXPORT(enum, nat_session_version);
+
 /*
  * Endpoints are those that nft sees: inside addresses. The low one is smaller as the number made of
- * address and port, both in host order.
+ * address and port, both in host order. IPv6 has digests of addresses in their place, its check in
+ * that of the external ports, and the ends' places (enum nat_place) in that of the externals.
  */
 struct nat_session {
 	__be32 low_address;
@@ -170,7 +184,7 @@ struct nat_session {
 	__u8 protocol;
 	__u8 flags;   /* enum nat_session_flags */
 	__u8 state;   /* enum nat_session_state */
-	__u8 network; /* of the translated endpoint */
+	__u8 network; /* of the translated endpoint; enum nat_session_version */
 	__be16 low_external_port;
 	__be16 high_external_port;
 	__u8 low_external; /* index into the settings' externals */
@@ -221,6 +235,11 @@ _Static_assert(sizeof(struct nat_generation_line) == 64, "nat_generation_line is
 struct nat_host {
 	__u32 sessions;
 	__u32 mappings;
+};
+
+/* What a digest stands for. */
+struct nat_six_address {
+	__u8 bytes[16];
 };
 
 /* What the programs of all CPUs share. Tests write it, too. */

@@ -86,6 +86,18 @@ struct {
 	__type(value, struct nat_host);
 } nat_hosts SEC(".maps");
 
+/*
+ * Owner: the programs. From the digests of sessions of IPv6 to addresses, for whoever lists them:
+ * no packet's fate depends on it. When it is full, the address that was not asked for for longest
+ * is forgotten.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 131072);
+	__type(key, __be32);
+	__type(value, struct nat_six_address);
+} nat_six_addresses SEC(".maps");
+
 /* Owner: the programs. When it is full, the datagram not looked at for longest is forgotten. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

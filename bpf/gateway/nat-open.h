@@ -51,7 +51,8 @@ static __always_inline void nat_describe_session(const struct nat_run *run,
 	/* It answers a SYN that nobody could keep. */
 	if (opening->is_answer)
 		session->state |= NAT_SESSION_STATE_SYN_LOW << !sender;
-	session->network = opening->network;
+	/* Without the bit that tells IPv6, also where an address is in no network. */
+	session->network = opening->network & ~NAT_SESSION_VERSION_SIX;
 	session->low_external = sender ? opening->to_external : opening->from_external;
 	session->high_external = sender ? opening->from_external : opening->to_external;
 	session->low_external_port =
@@ -148,8 +149,7 @@ __noinline int nat_take_first(struct nat_run *run)
 	struct nat_session *added;
 
 	NAT_REQUIRE(scratch);
-	key.addresses = ((__u64 *)&scratch->session)[0];
-	key.ports = ((__u64 *)&scratch->session)[1] & NAT_KEY_PORTS_MASK;
+	nat_read_key(&scratch->session, &key);
 	added = nat_placed(run, &key);
 	if (!added)
 		added = nat_look_up(run, &key);
@@ -172,8 +172,11 @@ static __always_inline int nat_open(struct nat_run *run, const struct nat_openin
 	return result < 0 ? result : nat_take_first(run);
 }
 
-/* A permission or an alias, made or prolonged. Never pushed out by sessions. */
-__noinline int nat_put_entry(struct nat_run *run, struct nat_session_key *key, __be32 inside,
+/*
+ * A permission or an alias, made or prolonged. Never pushed out by sessions, but for permissions of
+ * IPv6. `owner`: an alias's inside address; the network's index of a permission of IPv6.
+ */
+__noinline int nat_put_entry(struct nat_run *run, struct nat_session_key *key, __u32 owner,
 			     __u32 until)
 {
 	NAT_REQUIRE(run && key);
@@ -194,7 +197,8 @@ __noinline int nat_put_entry(struct nat_run *run, struct nat_session_key *key, _
 	((__u64 *)entry)[1] = key->ports;
 	entry->created_tick = run->tick;
 	entry->until_tick = until;
-	entry->low_end = inside;
+	*nat_session_check(entry) = key->check;
+	entry->low_end = owner;
 	return nat_insert(run, entry, NULL);
 }
 

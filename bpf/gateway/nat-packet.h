@@ -90,9 +90,21 @@ struct nat_run {
 	struct nat_packet packet;
 };
 
+/* What IPv6 needs besides. Only what nat_six_parse has read counts. */
+struct nat_six {
+	__u64 source[2]; /* addresses, as they stand in the packet */
+	__u64 destination[2];
+	__u64 source_hash;
+	__u64 destination_hash;
+	__be32 next_hop[4];	 /* of the fast path */
+	__u32 source_place;	 /* enum nat_place; set at egress */
+	__u32 destination_place; /* the same */
+};
+
 /* Too large for the stack, of which a chain of calls has 512 bytes. */
 struct nat_scratch {
 	struct nat_run run;
+	struct nat_six six;
 	struct nat_session session; /* one that is being made */
 };
 
@@ -344,6 +356,7 @@ static __always_inline int nat_is_opening_syn(const struct nat_packet *packet)
 
 enum parse_result {
 	PARSE_RESULT_IP,
+	PARSE_RESULT_SIX, /* IPv6, of which nothing was read: see nat_six_parse */
 	PARSE_RESULT_OTHER,
 	PARSE_RESULT_MALFORMED,
 };
@@ -433,8 +446,11 @@ static __always_inline int nat_parse(struct __sk_buff *skb, struct nat_run *run)
 	/*
 	 * A tagged frame is the business of the VLAN's own interface; VLAN 0 means only a priority.
 	 */
-	if ((skb->vlan_present && skb->vlan_tci & VLAN_ID) || skb->protocol != bpf_htons(ETH_P_IP))
+	if (skb->vlan_present && skb->vlan_tci & VLAN_ID)
 		return PARSE_RESULT_OTHER;
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return skb->protocol == bpf_htons(ETH_P_IPV6) ? PARSE_RESULT_SIX
+							      : PARSE_RESULT_OTHER;
 	if (data + sizeof(*ethernet) + sizeof(*ip) + TCP_HEADER_BYTES > data_end) {
 		length = sizeof(*ethernet) + sizeof(*ip);
 		if (skb->len < length)

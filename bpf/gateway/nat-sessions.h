@@ -18,14 +18,19 @@
 #define NAT_LOW	 0
 #define NAT_HIGH 1
 
-/* The first 16 bytes of struct nat_session as words; the flag ENTRY is part of a key. */
+/*
+ * The first 16 bytes of struct nat_session as words; the flag ENTRY and the bit that tells IPv6 are
+ * part of a key.
+ */
 struct nat_session_key {
 	__u64 addresses;
 	__u64 ports; /* and the protocol */
+	__u64 check; /* with NAT_KEY_SIX: 32 bits, which the session has to have, too */
 };
 
 #define NAT_KEY_ENTRY	   ((__u64)NAT_SESSION_FLAGS_ENTRY << 40)
-#define NAT_KEY_PORTS_MASK (0xffffffffffULL | NAT_KEY_ENTRY)
+#define NAT_KEY_SIX	   ((__u64)NAT_SESSION_VERSION_SIX << 56)
+#define NAT_KEY_PORTS_MASK (0xffffffffffULL | NAT_KEY_ENTRY | NAT_KEY_SIX)
 
 static __always_inline int nat_is_over_high(__be32 a, __be16 a_port, __be32 b, __be16 b_port)
 {
@@ -39,6 +44,7 @@ static __always_inline __u32 nat_make_key(struct nat_session_key *key, __u8 prot
 {
 	__u32 end = nat_is_over_high(from, from_port, to, to_port);
 
+	key->check = 0;
 	if (end == NAT_LOW) {
 		key->addresses = (__u64)from | (__u64)to << 32;
 		key->ports = (__u64)from_port | (__u64)to_port << 16 | (__u64)protocol << 32;
@@ -113,6 +119,21 @@ __noinline __u32 nat_find_slot(struct nat_session_bucket *bucket, __u64 addresse
 	return SLOTS;
 }
 
+/* Of a session of IPv6. */
+static __always_inline __u32 *nat_session_check(struct nat_session *session)
+{
+	return (__u32 *)&session->low_external_port;
+}
+
+/* The key of a session that is about to be put into the table. */
+static __always_inline void nat_read_key(const struct nat_session *session,
+					 struct nat_session_key *key)
+{
+	key->addresses = ((const __u64 *)session)[0];
+	key->ports = ((const __u64 *)session)[1] & NAT_KEY_PORTS_MASK;
+	key->check = *(const __u32 *)&session->low_external_port;
+}
+
 static __always_inline int nat_session_is_live(const struct nat_session *session, __u32 tick)
 {
 	return !session->killed && session->until_tick > tick;
@@ -140,6 +161,9 @@ static __always_inline struct nat_session *nat_look_up(struct nat_run *run,
 	if (!bucket || slot >= SLOTS)
 		return NULL;
 	session = &bucket->slots[slot];
+	/* 32 bits of an address can be hit by trying. */
+	if (key->ports & NAT_KEY_SIX && *nat_session_check(session) != key->check)
+		return NULL;
 	return nat_session_is_live(session, run->tick) ? session : NULL;
 }
 
@@ -225,8 +249,9 @@ static __always_inline int nat_is_unanswered_by(const struct nat_session *sessio
 /* Makes room for others when there is none. */
 static __always_inline int nat_is_evictable(const struct nat_session *session)
 {
+	/* Of IPv6's permissions nobody's quota bounds the number. */
 	if (session->flags & NAT_SESSION_FLAGS_ENTRY)
-		return 0;
+		return session->network & NAT_SESSION_VERSION_SIX;
 	return (session->flags & NAT_SEEN) != NAT_SEEN || nat_is_opening(session);
 }
 
@@ -411,6 +436,15 @@ static __always_inline void nat_fill_away(struct nat_session_bucket *first,
 	nat_fill_slot(second, slot, tag, session);
 }
 
+/* Whether another packet of the same key has made this session, and not one of other addresses. */
+static __always_inline int nat_is_taken(const struct nat_run *run, struct nat_session *session,
+					const struct nat_session_key *key)
+{
+	if (key->ports & NAT_KEY_SIX && *nat_session_check(session) != key->check)
+		return 0;
+	return nat_session_is_live(session, run->tick);
+}
+
 /*
  * Empties the slot of a key, where there is one, unless a session lives there that is not `stale`.
  * Its bucket's lock is held. Returns whether the key is free in this bucket.
@@ -423,7 +457,7 @@ static __always_inline int nat_free_key(struct nat_run *run, struct nat_session_
 
 	if (slot >= SLOTS)
 		return 1;
-	if (&bucket->slots[slot] != stale && nat_session_is_live(&bucket->slots[slot], run->tick))
+	if (&bucket->slots[slot] != stale && nat_is_taken(run, &bucket->slots[slot], key))
 		return 0;
 	nat_vacate(bucket, slot);
 	return 1;
@@ -480,12 +514,10 @@ __noinline int nat_insert(struct nat_run *run, const struct nat_session *session
 	NAT_REQUIRE_SETTINGS;
 	struct nat_session_bucket *first = nat_bucket_of(settings, run->hash, 0);
 	struct nat_session_bucket *second = nat_bucket_of(settings, run->hash, 1);
-	struct nat_session_key key = {
-		.addresses = ((const __u64 *)session)[0],
-		.ports = ((const __u64 *)session)[1] & NAT_KEY_PORTS_MASK,
-	};
+	struct nat_session_key key;
 	int is_second_locked, placed, result = 0;
 
+	nat_read_key(session, &key);
 	if (!first || !second || !nat_try_lock(&first->lock))
 		return -NAT_COUNTER_DROPPED_CONTENDED;
 	/* Under its lock nothing goes away from the first: the second need not be looked at. */

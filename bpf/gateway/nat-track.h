@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gateway/nat-sessions.h"
+#include "gateway/six-sessions.h"
 
 #define TCP_WINDOW_MAX	  (1 << 26)
 #define TCP_FIN_AHEAD_MAX 65536
@@ -49,6 +50,7 @@ static __always_inline enum time_class nat_time_class(const struct nat_session *
 			       ? TIME_CLASS_UDP_UNANSWERED
 			       : TIME_CLASS_UDP;
 	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
 		return TIME_CLASS_ICMP;
 	default:
 		return TIME_CLASS_OTHER;
@@ -276,6 +278,46 @@ static __always_inline void nat_refresh_mapping(struct nat_run *run, struct nat_
 		nat_refresh_permission(run, session, end, until);
 }
 
+/*
+ * Prolongs the permission of the session's inside end when that has sent the packet, or with
+ * is_both whoever has.
+ */
+__noinline int six_refresh_permission(struct nat_run *run, struct nat_session *session,
+				      __u32 sender, __u32 until, int is_both)
+{
+	NAT_REQUIRE(run && session);
+	const struct nat_six *six = nat_get_six();
+	__u32 end = six_is_mapped(session, NAT_HIGH) ? NAT_HIGH : NAT_LOW;
+	struct nat_session *permission;
+	struct nat_session_key key;
+	__u64 inside, remote;
+	__u32 filtering;
+
+	NAT_REQUIRE(six);
+	if (!six_is_mapped(session, end) || (end != sender && !is_both))
+		return 0;
+	filtering = six_filtering_at(six_place(session, end));
+	if (filtering == NAT_FILTERING_ADDRESS_AND_PORT_DEPENDENT)
+		return 0;
+	inside = end == sender ? six->source_hash : six->destination_hash;
+	remote = end == sender ? six->destination_hash : six->source_hash;
+	if (filtering == NAT_FILTERING_ENDPOINT_INDEPENDENT)
+		remote = 0;
+	six_permission_key(&key, session->protocol, inside,
+			   end ? session->high_port : session->low_port, remote);
+	permission = nat_look_up(run, &key);
+	if (permission)
+		nat_raise(&permission->until_tick, until);
+	return 0;
+}
+
+/* Whether packets of an end decide how long others may reach it. */
+static __always_inline int nat_is_reachable(const struct nat_session *session, __u32 end)
+{
+	return nat_is_translated(session, end) ||
+	       (nat_is_six(session) && six_is_mapped(session, end));
+}
+
 /* The class of time of a session before its first packet. */
 #define TIME_CLASS_NEW ((enum time_class)255)
 
@@ -291,7 +333,8 @@ static __always_inline int nat_refresh(struct nat_run *run, struct nat_session *
 	enum time_class class = nat_time_class(session);
 	__u32 until = run->tick + nat_ticks_of(settings, class) + 1;
 	int is_changed = (class == TIME_CLASS_ESTABLISHED) != (before == TIME_CLASS_ESTABLISHED);
-	int may_refresh = nat_is_translated(session, sender) || nat_initiator(session) != sender;
+	int may_refresh = nat_is_reachable(session, sender) || nat_initiator(session) != sender;
+	int is_both = is_changed || nat_initiator(session) != sender;
 	__u8 window = until >> NAT_REFRESH_SHIFT;
 
 	session->until_tick = until;
@@ -302,8 +345,10 @@ static __always_inline int nat_refresh(struct nat_run *run, struct nat_session *
 	if (may_refresh)
 		session->refreshed = window;
 	until += NAT_REFRESH_SLACK;
+	if (nat_is_six(session))
+		return six_refresh_permission(run, session, sender, until, is_both);
 	nat_refresh_mapping(run, session, sender, until);
-	if (is_changed || nat_initiator(session) != sender)
+	if (is_both)
 		nat_refresh_mapping(run, session, !sender, until);
 	return 0;
 }

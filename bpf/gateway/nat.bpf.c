@@ -6,6 +6,7 @@
  *   WAN egress, inside egress     nat-outbound.h  mappings and sessions are made, sources change
  *   approved packets, at ingress  nat-fast.h      both, and straight to the other interface
  *   the same, at XDP              nat-xdp.h       as far as they need nothing else
+ *   IPv6                          six-*.h         the same without translation
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -18,11 +19,14 @@
 #include "gateway/nat-sweep.h"
 #include "gateway/nat-xdp.h"
 #include "gateway/protocol-counting.h"
+#include "gateway/six-egress.h"
+#include "gateway/six-ingress.h"
 
 enum begin {
 	BEGIN_GO_ON,
 	BEGIN_DROP,
 	BEGIN_HANDLE,
+	BEGIN_SIX,
 };
 
 /* Fills in the run of a packet. */
@@ -34,6 +38,8 @@ static __always_inline enum begin nat_begin(struct __sk_buff *skb, struct nat_ru
 	switch (nat_parse(skb, run)) {
 	case PARSE_RESULT_OTHER:
 		return BEGIN_GO_ON;
+	case PARSE_RESULT_SIX:
+		return BEGIN_SIX;
 	case PARSE_RESULT_MALFORMED:
 		nat_count(NAT_COUNTER_DROPPED_MALFORMED);
 		return BEGIN_DROP;
@@ -193,7 +199,7 @@ int nat_inside_ingress(struct __sk_buff *skb)
 	run = &scratch->run;
 	begin = nat_begin(skb, run, NAT_HOOK_INSIDE_INGRESS);
 	if (begin != BEGIN_HANDLE)
-		return nat_verdict(begin);
+		return begin == BEGIN_SIX ? six_ingress(skb, run) : nat_verdict(begin);
 	external = nat_external_index(run->packet.destination);
 	if (external >= 0)
 		return nat_destination_side(skb, run, external);
@@ -215,7 +221,7 @@ int nat_wan_ingress(struct __sk_buff *skb)
 	run = &scratch->run;
 	begin = nat_begin(skb, run, NAT_HOOK_WAN_INGRESS);
 	if (begin != BEGIN_HANDLE)
-		return nat_verdict(begin);
+		return begin == BEGIN_SIX ? six_ingress(skb, run) : nat_verdict(begin);
 	external = nat_external_index(run->packet.destination);
 	if (external >= 0)
 		return nat_destination_side(skb, run, external);
@@ -243,7 +249,7 @@ int nat_wan_egress(struct __sk_buff *skb)
 	run = &scratch->run;
 	begin = nat_begin(skb, run, NAT_HOOK_WAN_EGRESS);
 	if (begin != BEGIN_HANDLE)
-		return nat_verdict(begin);
+		return begin == BEGIN_SIX ? six_egress(skb, run) : nat_verdict(begin);
 	if (run->packet.fragment != FRAGMENT_PART_LATER && run->packet.icmp != ICMP_GROUP_ERROR) {
 		sender = nat_make_key(&key, run->packet.protocol, run->packet.source,
 				      run->packet.source_port, run->packet.destination,
@@ -283,7 +289,7 @@ int nat_inside_egress(struct __sk_buff *skb)
 	run = &scratch->run;
 	begin = nat_begin(skb, run, NAT_HOOK_INSIDE_EGRESS);
 	if (begin != BEGIN_HANDLE)
-		return nat_verdict(begin);
+		return begin == BEGIN_SIX ? six_egress(skb, run) : nat_verdict(begin);
 	if (skb->mark & PACKET_MARK_HAIRPIN)
 		return nat_hairpin_egress(skb, run);
 	if (nat_is_made_here(skb)) {

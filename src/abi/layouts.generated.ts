@@ -131,6 +131,13 @@ export const NatMappingFlags = {
 } as const;
 export type NatMappingFlags = (typeof NatMappingFlags)[keyof typeof NatMappingFlags];
 
+/** `enum nat_place` */
+export const NatPlace = {
+  wan: 64,
+  none: 255,
+} as const;
+export type NatPlace = (typeof NatPlace)[keyof typeof NatPlace];
+
 /** `enum nat_session_flags` */
 export const NatSessionFlags = {
   initiatorHigh: 1,
@@ -156,6 +163,12 @@ export const NatSessionState = {
   confirmed: 128,
 } as const;
 export type NatSessionState = (typeof NatSessionState)[keyof typeof NatSessionState];
+
+/** `enum nat_session_version` */
+export const NatSessionVersion = {
+  six: 128,
+} as const;
+export type NatSessionVersion = (typeof NatSessionVersion)[keyof typeof NatSessionVersion];
 
 /** `enum packet_direction` */
 export const PacketDirection = {
@@ -885,6 +898,26 @@ export const NatSettings: StructLayout<NatSettings> = {
     array(NatNetwork, 64).encode(value.networks, view, at + 312);
     new Uint8Array(view.buffer, view.byteOffset + at + 95, 1).fill(0);
     new Uint8Array(view.buffer, view.byteOffset + at + 102, 2).fill(0);
+  },
+};
+
+/** `struct nat_six_address`, 16 bytes */
+export interface NatSixAddress {
+  readonly bytes: Uint8Array;
+}
+
+export const NatSixAddress: StructLayout<NatSixAddress> = {
+  cName: 'nat_six_address',
+  sizeBytes: 16,
+  fields: {
+    bytes: { cName: 'bytes', offsetBytes: 0, type: 'u8', count: 16 },
+  },
+  padding: [],
+  decode: (view, at) => ({
+    bytes: bytes(16).decode(view, at),
+  }),
+  encode: (value, view, at) => {
+    bytes(16).encode(value.bytes, view, at);
   },
 };
 
