@@ -13,10 +13,12 @@ import {
   NatMapping,
   NatMappingBucket,
   NatMappingFlags,
+  NatPlace,
   NatSession,
   NatSessionBucket,
   NatSessionFlags,
   NatSessionState,
+  NatSessionVersion,
   NatSettings,
   NatWork,
 } from '../abi/layouts.generated.ts';
@@ -26,13 +28,9 @@ const structs = [
   ...[NatFragment, NatFragmentKey, NatGenerationLine],
 ];
 const enums = [
-  NatSessionFlags,
-  NatSessionState,
-  NatMappingFlags,
-  NatFragmentAction,
-  NatGenerationPlaces,
+  ...[NatSessionFlags, NatSessionState, NatSessionVersion, NatPlace],
+  ...[NatMappingFlags, NatFragmentAction, NatGenerationPlaces],
 ];
-
 /** 32 bits, never 0. */
 export const natLayout: number = digestOf([
   structs.map(({ cName, sizeBytes, fields }) => [cName, sizeBytes, Object.values(fields)]),

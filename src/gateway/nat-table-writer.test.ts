@@ -10,6 +10,7 @@ import {
   NatSession,
   NatSessionBucket,
   NatSessionFlags,
+  NatSessionVersion,
   type NatSettings,
 } from '../abi/layouts.generated.ts';
 import { requireIpv4Address } from '../net/ipv4-address.ts';
@@ -246,6 +247,9 @@ test('sessions end with their address or network, and no others', () => {
     [{ ...plain, lowAddress: nowhere }, true],
     [{ ...plain }, true],
     [{ ...plain, protocol: 50 }, false],
+    // Of IPv6, with digests that happen to be such addresses.
+    [{ ...plain, lowAddress: nowhere, network: NatSessionVersion.six }, false],
+    [{ flags: entry, lowAddress: ip('198.51.100.9'), network: NatSessionVersion.six }, false],
     [{ flags: entry, lowAddress: ip('198.51.100.9') }, true],
     [{ flags: entry, lowAddress: laptop }, false],
   ];

@@ -13,6 +13,7 @@ import {
   NatSession,
   NatSessionBucket,
   NatSessionFlags,
+  NatSessionVersion,
   type NatSettings,
 } from '../abi/layouts.generated.ts';
 import { sipHash13 } from '../nat/siphash.ts';
@@ -406,7 +407,10 @@ class SessionJudge {
     return ended;
   }
 
+  /** IPv6 is not translated, and bound to no address of ours. */
   #goesOn(slot: number): boolean {
+    const network = this.#view.getUint8(slot + sessionFields.network.offsetBytes);
+    if ((network & NatSessionVersion.six) !== 0) return true;
     const flags = this.#view.getUint8(slot + sessionFields.flags.offsetBytes);
     const { goneAddresses } = this.#ending;
     const addresses = ends.map(({ address }) => this.#view.getUint32(slot + address));

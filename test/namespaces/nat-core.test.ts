@@ -383,6 +383,11 @@ const kernelObstacles = {
     put: 'rule add fwmark 0x10000 table 100',
     takeAway: 'rule delete fwmark 0x10000 table 100',
   },
+  'a routing rule of IPv6 goes by marks': {
+    reason: /routing rules go by packet marks/,
+    put: '-6 rule add fwmark 0x10000 table 100',
+    takeAway: '-6 rule delete fwmark 0x10000 table 100',
+  },
 };
 
 for (const [name, { reason, put, takeAway }] of Object.entries(kernelObstacles)) {
