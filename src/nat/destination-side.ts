@@ -10,7 +10,7 @@ import {
   readQuotedPacket,
   translateErrorInward,
 } from './icmp-errors.ts';
-import { type Endpoint, tcpFlags } from './ipv4-packet.ts';
+import { type Endpoint, tcpFlags } from './ip-packet.ts';
 import type { Mapping, NatClass } from './mapping-table.ts';
 import { type NatFiltering, networkOf } from './nat-settings.ts';
 import { isMartian } from './odd-addresses.ts';

@@ -13,7 +13,8 @@
  */
 import type { NatFragmentKey, NatHook } from '../abi/layouts.generated.ts';
 import { FrameSlots, type StoredFrame } from './frame-slots.ts';
-import { isIpv4Frame, parseIpv4Packet, viewOf } from './ipv4-packet.ts';
+import { viewOf } from './ip-packet.ts';
+import { isIpv4Frame, parseIpv4Packet } from './ipv4-packet.ts';
 
 export interface FragmentHoldLimits {
   readonly datagrams: number;

@@ -5,7 +5,8 @@
 
 import { internetSum } from '../wire/internet-checksum.ts';
 import { isChecksumRight, updatedChecksum } from './incremental-checksum.ts';
-import { type Endpoint, type Ipv4Packet, icmpQueryDirection, protocols } from './ipv4-packet.ts';
+import { type Endpoint, protocols } from './ip-packet.ts';
+import { type Ipv4Packet, icmpQueryDirection } from './ipv4-packet.ts';
 import type { ExternalEndpoint } from './mapping-table.ts';
 import { externalOf, isOneToOne } from './mapping-upkeep.ts';
 import { externalIndexOf, networkOf } from './nat-settings.ts';

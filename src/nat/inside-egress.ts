@@ -3,7 +3,7 @@
 import { judge } from './approval.ts';
 import { followOutward } from './fragment-following.ts';
 import { translateErrorOfGateway, translateErrorOutward } from './icmp-errors.ts';
-import { tcpFlags } from './ipv4-packet.ts';
+import { tcpFlags } from './ip-packet.ts';
 import type { ExternalEndpoint } from './mapping-table.ts';
 import { externalOf, findOrOpenMapping, type MappingRefusal } from './mapping-upkeep.ts';
 import { packetKinds, packetMarks } from './nat-hook.ts';

@@ -3,7 +3,7 @@
  * until another takes its place, and counts only while it is live.
  */
 import { NatClass as classNumbers } from '../abi/layouts.generated.ts';
-import type { Endpoint } from './ipv4-packet.ts';
+import type { Endpoint } from './ip-packet.ts';
 
 export const natClasses = classNumbers;
 export type NatClass = keyof typeof natClasses;

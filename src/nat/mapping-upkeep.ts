@@ -1,6 +1,6 @@
 /** Which external endpoint an inside endpoint has, made where it has none. */
 import { NatLimits } from '../abi/layouts.generated.ts';
-import type { Endpoint } from './ipv4-packet.ts';
+import type { Endpoint } from './ip-packet.ts';
 import { type ExternalEndpoint, type NatClass, natClasses } from './mapping-table.ts';
 import type { NatDropReason } from './nat-counters.ts';
 import { networkIndexOf } from './nat-settings.ts';

@@ -41,6 +41,7 @@ test('sessions are listed with both endpoints as either side sees them', () => {
     [...twin.sessions(100)],
     [
       {
+        version: 4,
         protocol: 17,
         opener: {
           address: requireIpv4Address('10.77.0.2'),

@@ -3,12 +3,14 @@
  * tests. Tables are plain maps with a size, so that what depends on the kernel's buckets differs:
  * which of several sessions goes when there is no room. There is no fast path.
  */
-import { type Ipv4Address, ipv4Address } from '../net/ipv4-address.ts';
+import type { Ipv4Address } from '../net/ipv4-address.ts';
 import { FragmentTable } from './fragment-table.ts';
 import { Generations, generationMark } from './generations.ts';
 import { handleIngress, markOf } from './ingress.ts';
 import { handleInsideEgress, isKnownToInside } from './inside-egress.ts';
-import { type Ipv4Packet, isIpv4Frame, parseIpv4Packet } from './ipv4-packet.ts';
+import { isIpv4Frame, parseIpv4Packet } from './ipv4-packet.ts';
+import { handleIpv6 } from './ipv6-hooks.ts';
+import { isIpv6Frame } from './ipv6-packet.ts';
 import { MappingTable, type NatClass } from './mapping-table.ts';
 import { NatCounters, type NatCounts } from './nat-counters.ts';
 import { type NatHook, packetMarks } from './nat-hook.ts';
@@ -21,14 +23,15 @@ import {
 import {
   type Decision,
   drop,
+  type EitherPacket,
   type FragmentEvent,
   type IsOwnPort,
   type NatState,
   type Passage,
   passAsRequest,
 } from './passage.ts';
-import { type Session, type SessionEnd, timeClassOf } from './session.ts';
 import { SessionTable } from './session-table.ts';
+import { listedSession, type SessionListing } from './twin-listing.ts';
 import { handleWanEgress, isDone } from './wan-egress.ts';
 
 export interface NatTwinOptions {
@@ -79,29 +82,6 @@ export interface NatOutcome {
   readonly event?: FragmentEvent;
 }
 
-/** A live session as a person wants to see it. */
-export interface SessionListing {
-  readonly protocol: number;
-  readonly opener: ListedEnd;
-  readonly responder: ListedEnd;
-  readonly state: 'unconfirmed' | 'unanswered' | 'opening' | 'established' | 'closing' | 'answered';
-  /** The number of its addresses when nft let it through last; 0: it did not. */
-  readonly judged: number;
-  readonly isPortForward: boolean;
-  readonly createdTick: number;
-  /** It lives while this is greater than now. */
-  readonly untilTick: number;
-}
-
-export interface ListedEnd {
-  readonly address: Ipv4Address;
-  readonly port: number;
-  /** How the other side sees it. Absent: as it is. */
-  readonly external?: { readonly address: Ipv4Address; readonly port: number };
-  /** Sent by this end, from the IPv4 header on. */
-  readonly bytes: number;
-}
-
 export class NatTwin {
   readonly #state: NatState;
   #tick = 0;
@@ -118,6 +98,7 @@ export class NatTwin {
       ...{ settings, counters, mappings, generations: new Generations() },
       sessions: new SessionTable(sessionLimits, mappings, counters),
       fragments: new FragmentTable(limits.fragmentCountMax ?? 2 ** 14),
+      ipv6Addresses: new Map(),
       isOwnPort: isOwnPort ?? (() => false),
       failedSearches: new Map(),
       skippedPorts: new Map(),
@@ -177,21 +158,24 @@ export class NatTwin {
   }
 
   *sessions(now: number): Generator<SessionListing> {
-    for (const session of this.#state.sessions.live(now)) yield this.#listed(session);
+    for (const session of this.#state.sessions.live(now)) yield listedSession(session, this.#state);
   }
 
   #decide(arriving: ArrivingPacket): {
     readonly decision: Decision;
     readonly event?: FragmentEvent | undefined;
-    readonly passage?: Passage;
+    readonly passage?: Passage<EitherPacket>;
   } {
     const { settings } = this.#state;
+    const { bytes: frame } = arriving;
     const isWithoutSettings = settings.externals.length === 0 && settings.networks.length === 0;
-    if (isWithoutSettings || !isIpv4Frame(arriving.bytes)) return { decision: passAsRequest };
+    if (isWithoutSettings) return { decision: passAsRequest };
+    if (isIpv6Frame(frame)) return handleIpv6({ frame, ...surroundingsOf(arriving, this.#state) });
+    if (!isIpv4Frame(frame)) return { decision: passAsRequest };
     if (isLeftAlone(arriving)) return { decision: passAsRequest };
     const packet = parseIpv4Packet(arriving.bytes);
     if (packet === undefined) return { decision: drop('droppedMalformed') };
-    const passage = passageOf(arriving, packet, this.#state);
+    const passage = { packet, ...surroundingsOf(arriving, this.#state) };
     switch (arriving.hook) {
       case 'wan-egress':
         return { decision: handleWanEgress(passage), passage };
@@ -203,11 +187,14 @@ export class NatTwin {
   }
 
   /** Our bits of the mark behind an ingress hook. */
-  #told(decision: Decision, passage: Passage): number {
-    const { source, view, networkAt } = passage.packet;
+  #told(decision: Decision, passage: Passage<EitherPacket>): number {
+    const { packet } = passage;
     // As it is by now.
-    const destination = view.getUint32(networkAt + DESTINATION_AT);
-    const number = this.#state.generations.numberOf(source, destination);
+    const destination =
+      packet.family === 6
+        ? packet.destination
+        : packet.view.getUint32(packet.networkAt + DESTINATION_AT);
+    const number = this.#state.generations.numberOf(packet.source, destination);
     return markOf(decision, passage) | generationMark(number);
   }
 
@@ -223,25 +210,6 @@ export class NatTwin {
       ...{ untilTick: 0, establishedUntilTick: 0, establishedCount: 0, unansweredCount: 0 },
     });
   }
-
-  #listed(session: Session): SessionListing {
-    const { protocol, ends, initiator, isPortForward, judged, createdTick, untilTick } = session;
-    const [opener, responder] = initiator === 0 ? ends : ([ends[1], ends[0]] as const);
-    return {
-      protocol,
-      opener: this.#listedEnd(opener),
-      responder: this.#listedEnd(responder),
-      state: stateOf(session),
-      ...{ isPortForward, judged, createdTick, untilTick },
-    };
-  }
-
-  #listedEnd({ address, port, external, bytes }: SessionEnd): ListedEnd {
-    const end = { address: ipv4Address(address), port, bytes };
-    const shown = external && this.#state.settings.externals[external.index]?.address;
-    if (external === undefined || shown === undefined) return end;
-    return { ...end, external: { address: shown, port: external.port } };
-  }
 }
 
 /** In the IPv4 header. */
@@ -253,23 +221,7 @@ function isLeftAlone({ hook, mark, cameInBy }: ArrivingPacket): boolean {
   return hook === 'wan-egress' && isDone(mark) && cameInBy !== 0;
 }
 
-function passageOf(arriving: ArrivingPacket, packet: Ipv4Packet, state: NatState): Passage {
+function surroundingsOf(arriving: ArrivingPacket, state: NatState): Omit<Passage, 'packet'> {
   const { hook, tick, mark, interfaceIndex, cameInBy } = arriving;
-  const isMadeByGateway = cameInBy === 0;
-  return { state, packet, hook, tick, mark, interfaceIndex, cameInBy, isMadeByGateway };
-}
-
-function stateOf(session: Session): SessionListing['state'] {
-  switch (timeClassOf(session)) {
-    case 'unconfirmed':
-      return 'unconfirmed';
-    case 'tcpClosing':
-      return 'closing';
-    case 'tcpEstablished':
-      return 'established';
-    case 'tcpOpening':
-      return 'opening';
-    default:
-      return session.ends[0].isSeen && session.ends[1].isSeen ? 'answered' : 'unanswered';
-  }
+  return { state, hook, tick, mark, interfaceIndex, cameInBy, isMadeByGateway: cameInBy === 0 };
 }

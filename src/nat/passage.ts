@@ -1,7 +1,11 @@
 /** One packet on its way through one hook, and what can come of it. */
+
+import type { Ipv6Address } from '../net/ipv6-address.ts';
 import type { FragmentKey, FragmentTable } from './fragment-table.ts';
 import type { Generations } from './generations.ts';
-import type { Endpoint, Ipv4Packet } from './ipv4-packet.ts';
+import type { Endpoint, IpPacket } from './ip-packet.ts';
+import type { Ipv4Packet } from './ipv4-packet.ts';
+import type { Ipv6Packet } from './ipv6-packet.ts';
 import type { MappingTable, NatClass } from './mapping-table.ts';
 import type { NatCounters, NatDropReason } from './nat-counters.ts';
 import type { NatHook, PacketKind } from './nat-hook.ts';
@@ -22,6 +26,8 @@ export interface NatState {
   readonly sessions: SessionTable;
   readonly mappings: MappingTable;
   readonly fragments: FragmentTable;
+  /** From digests to addresses, for whoever lists sessions. */
+  readonly ipv6Addresses: Map<number, Ipv6Address>;
   readonly counters: NatCounters;
   readonly isOwnPort: IsOwnPort;
   /** Until which tick each search for a port rests that failed. */
@@ -30,9 +36,12 @@ export interface NatState {
   readonly skippedPorts: Map<string, number>;
 }
 
-export interface Passage {
+/** Of one version or the other. */
+export type EitherPacket = Ipv4Packet | Ipv6Packet;
+
+export interface Passage<Packet extends EitherPacket = Ipv4Packet> {
   readonly state: NatState;
-  readonly packet: Ipv4Packet;
+  readonly packet: Packet;
   readonly hook: NatHook;
   /** Now. */
   readonly tick: number;
@@ -97,7 +106,7 @@ export function classOf({ packet: { transport } }: Passage): NatClass | undefine
 }
 
 /** The two ends of the packet as sessions have them: without ports where there are none. */
-export function endpointsOf({ source, destination, transport }: Ipv4Packet): {
+export function endpointsOf({ source, destination, transport }: IpPacket): {
   readonly sender: Endpoint;
   readonly receiver: Endpoint;
 } {

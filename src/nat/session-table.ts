@@ -2,9 +2,15 @@
  * The sessions, and the entries that lie in the same table: permissions and aliases. The kernel's
  * table has buckets; this one is full when it holds as many as it may.
  */
-import { type Endpoint, protocols } from './ipv4-packet.ts';
+import { type Endpoint, protocols } from './ip-packet.ts';
+import {
+  type Ipv6Permission,
+  type Ipv6PermissionKey,
+  Ipv6Permissions,
+} from './ipv6-permissions.ts';
 import type { ExternalEndpoint, Mapping, MappingTable } from './mapping-table.ts';
 import type { NatCounters, NatDropReason } from './nat-counters.ts';
+import type { Place } from './place.ts';
 import {
   type EndIndex,
   endIndexOf,
@@ -31,6 +37,8 @@ export interface NewSession extends SessionKey {
   readonly network: number | undefined;
   readonly senderExternal?: ExternalEndpoint | undefined;
   readonly receiverExternal?: ExternalEndpoint | undefined;
+  /** IPv6. */
+  readonly places?: { readonly sender: Place; readonly receiver: Place };
   /** It may take half of the quota alone. */
   readonly isHalfQuota: boolean;
   readonly tick: number;
@@ -69,6 +77,7 @@ export class SessionTable {
   /** Until which tick each permission lives. */
   readonly #permissions = new Map<string, number>();
   readonly #aliases = new Map<string, Alias>();
+  readonly #ipv6Permissions = new Ipv6Permissions();
 
   constructor(options: SessionTableOptions, mappings: MappingTable, counters: NatCounters) {
     this.#options = options;
@@ -78,6 +87,7 @@ export class SessionTable {
 
   find(key: SessionKey, now: number): Session | undefined {
     const session = this.#sessions.get(textOf(key));
+    if (session?.ipv6Check !== key.ipv6Check) return undefined;
     return session !== undefined && session.untilTick > now ? session : undefined;
   }
 
@@ -166,6 +176,25 @@ export class SessionTable {
     if (current !== undefined) this.#permissions.set(text, Math.max(current, untilTick));
   }
 
+  /** @returns a live one */
+  findIpv6Permission(key: Ipv6PermissionKey, now: number): Ipv6Permission | undefined {
+    return this.#ipv6Permissions.find(key, now);
+  }
+
+  /** Makes or prolongs one. Without room there is none. */
+  permitIpv6(
+    key: Ipv6PermissionKey,
+    made: { readonly network: number; readonly untilTick: number; readonly now: number },
+  ): void {
+    const { network, untilTick, now } = made;
+    const current = this.#ipv6Permissions.find(key, now);
+    if (current !== undefined) {
+      current.untilTick = Math.max(current.untilTick, untilTick);
+    } else if (this.#ipv6Permissions.hasPlace(key) || this.#makeRoom()) {
+      this.#ipv6Permissions.put(key, { check: key.check, network, untilTick });
+    }
+  }
+
   findAlias(key: AliasKey, now: number): Alias | undefined {
     const alias = this.#aliases.get(aliasText(key));
     return alias !== undefined && alias.untilTick > now ? alias : undefined;
@@ -186,6 +215,7 @@ export class SessionTable {
     for (const [text, { untilTick }] of this.#aliases) {
       if (untilTick <= now) this.#aliases.delete(text);
     }
+    this.#ipv6Permissions.removeDead(now);
   }
 
   *live(now: number): Generator<Session> {
@@ -202,8 +232,8 @@ export class SessionTable {
   }
 
   #hasRoom(): boolean {
-    const count = this.#sessions.size + this.#permissions.size + this.#aliases.size;
-    return count < this.#options.sessionCountMax;
+    const entryCount = this.#permissions.size + this.#aliases.size + this.#ipv6Permissions.size;
+    return this.#sessions.size + entryCount < this.#options.sessionCountMax;
   }
 
   /** @returns false when every session is answered and the table is full */
@@ -211,19 +241,24 @@ export class SessionTable {
     if (this.#hasRoom()) return true;
     const victim = this.#firstToEvict();
     if (victim === undefined) return false;
-    this.#remove(victim[0], victim[1]);
+    victim.remove();
     this.#counters.add('sessionsEvicted');
     return true;
   }
 
-  /** Of the sessions that may go, the one that would die first. */
-  #firstToEvict(): readonly [string, Session] | undefined {
+  /** Of the sessions and permissions that may go, the one that would die first. */
+  #firstToEvict(): Expendable | undefined {
     let first: readonly [string, Session] | undefined;
     for (const [text, session] of this.#sessions) {
       if (!isExpendable(session)) continue;
       if (first === undefined || session.untilTick < first[1].untilTick) first = [text, session];
     }
-    return first;
+    const permission = this.#ipv6Permissions.firstToDie();
+    if (first === undefined) return permission;
+    const [text, session] = first;
+    const { untilTick } = session;
+    if (permission !== undefined && permission.untilTick < untilTick) return permission;
+    return { untilTick, remove: () => this.#remove(text, session) };
   }
 
   #remove(text: string, session: Session): void {
@@ -242,6 +277,12 @@ export class SessionTable {
   }
 }
 
+/** What goes where there is no room. */
+interface Expendable {
+  readonly untilTick: number;
+  readonly remove: () => void;
+}
+
 export function natClassOf(protocol: number): 'tcp' | 'udp' | 'icmp' | undefined {
   if (protocol === protocols.tcp) return 'tcp';
   if (protocol === protocols.udp) return 'udp';
@@ -250,10 +291,12 @@ export function natClassOf(protocol: number): 'tcp' | 'udp' | 'icmp' | undefined
 
 function newSession(options: NewSession): Session {
   const senderEnd = endIndexOf(options);
-  const sender = newEnd(options.sender, options.senderExternal);
-  const receiver = newEnd(options.receiver, options.receiverExternal);
+  const { places } = options;
+  const sender = newEnd(options.sender, options.senderExternal, places?.sender);
+  const receiver = newEnd(options.receiver, options.receiverExternal, places?.receiver);
   return {
     protocol: options.protocol,
+    ipv6Check: options.ipv6Check,
     ends: senderEnd === 0 ? [sender, receiver] : [receiver, sender],
     initiator: senderEnd,
     charged: options.chargedTo === 'sender' ? senderEnd : otherEnd(senderEnd),
@@ -271,10 +314,13 @@ function newSession(options: NewSession): Session {
   };
 }
 
-function newEnd(endpoint: Endpoint, external: ExternalEndpoint | undefined): SessionEnd {
-  const { address, port } = endpoint;
+function newEnd(
+  { address, port }: Endpoint,
+  external: ExternalEndpoint | undefined,
+  place: Place | undefined,
+): SessionEnd {
   const nothing = { isSeen: false, hasSyn: false, hasFin: false, hasRst: false };
-  return { address, port, external, ...nothing, end: 0, acknowledged: 0, bytes: 0 };
+  return { address, port, external, place, ...nothing, end: 0, acknowledged: 0, bytes: 0 };
 }
 
 function releaseUnanswered(session: Session): void {
@@ -287,7 +333,8 @@ function textOf(key: SessionKey): string {
   const sender = `${key.sender.address} ${key.sender.port}`;
   const receiver = `${key.receiver.address} ${key.receiver.port}`;
   const ordered = endIndexOf(key) === 0 ? [sender, receiver] : [receiver, sender];
-  return `${key.protocol} ${ordered.join(' ')}`;
+  const version = key.ipv6Check === undefined ? 4 : 6;
+  return `${version} ${key.protocol} ${ordered.join(' ')}`;
 }
 
 function permissionText({ protocol, inside, remote }: PermissionKey): string {

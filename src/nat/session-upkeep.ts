@@ -1,9 +1,11 @@
 /** Sessions as packets meet them: finding, opening, bringing up to date, and their times. */
 import { judgeFirst } from './approval.ts';
-import { type Endpoint, type Ipv4Packet, tcpFlags } from './ipv4-packet.ts';
+import { type Endpoint, type IpPacket, tcpFlags } from './ip-packet.ts';
+import { pairCheck } from './ipv6-digest.ts';
+import { isReachedFromWan, prolongIpv6Permission } from './ipv6-filtering.ts';
 import { isLive, MAPPING_MARGIN_TICKS } from './mapping-table.ts';
 import { networkOf } from './nat-settings.ts';
-import type { NatState, Passage } from './passage.ts';
+import type { EitherPacket, NatState, Passage } from './passage.ts';
 import {
   type EndIndex,
   endIndexOf,
@@ -31,14 +33,15 @@ export interface MetSession {
 }
 
 /** The live session of the packet's ends, one that it would replace among them. */
-export function findSession(passage: Passage, ends: Ends): MetSession | undefined {
+export function findSession(passage: Passage<EitherPacket>, ends: Ends): MetSession | undefined {
   const { state, packet, tick } = passage;
-  const session = state.sessions.find({ protocol: packet.protocol, ...ends }, tick);
+  const { protocol } = packet;
+  const session = state.sessions.find({ protocol, ipv6Check: checkOf(packet), ...ends }, tick);
   return session && { session, sender: endIndexOf(ends) };
 }
 
 /** The session that the packet belongs to. One that it may replace counts as not found. */
-export function meetSession(passage: Passage, ends: Ends): MetSession | undefined {
+export function meetSession(passage: Passage<EitherPacket>, ends: Ends): MetSession | undefined {
   const found = findSession(passage, ends);
   if (found === undefined) return undefined;
   const { session, sender } = found;
@@ -70,7 +73,7 @@ export interface UpdateOptions {
 
 /** The packet belongs to the session: its numbers, its time and its mappings' times. */
 export function bringUpToDate(
-  passage: Passage,
+  passage: Passage<EitherPacket>,
   { session, sender }: MetSession,
   { isConfirming }: UpdateOptions,
 ): void {
@@ -91,13 +94,14 @@ export function confirm(passage: Passage, { session, sender }: MetSession): void
 
 /** Opens a session by the packet, which is taken into it. */
 export function openSession(
-  passage: Passage,
-  options: Omit<NewSession, 'protocol' | 'tick' | 'isHalfQuota'>,
+  passage: Passage<EitherPacket>,
+  options: Omit<NewSession, 'protocol' | 'ipv6Check' | 'tick' | 'isHalfQuota'>,
 ): Session | OpenRefusal {
   const { state, packet, tick } = passage;
   const { protocol } = packet;
+  const ipv6Check = checkOf(packet);
   const isHalfQuota = options.chargedTo === 'receiver' || isAnsweringSyn(packet);
-  const session = state.sessions.open({ ...options, isHalfQuota, protocol, tick });
+  const session = state.sessions.open({ ...options, isHalfQuota, protocol, ipv6Check, tick });
   if (typeof session === 'string') return session;
   // It answers a SYN that nobody could keep.
   if (isAnsweringSyn(packet)) session.ends[otherEnd(session.initiator)].hasSyn = true;
@@ -109,7 +113,7 @@ export function openSession(
 }
 
 /** A SYN with an acknowledgement: strangers can make a host send it. */
-export function isAnsweringSyn({ transport }: Ipv4Packet): boolean {
+export function isAnsweringSyn({ transport }: IpPacket): boolean {
   if (transport.kind !== 'tcp') return false;
   const { syn, ack, rst } = tcpFlags;
   return (transport.tcp.flags & (syn | ack | rst)) === (syn | ack);
@@ -132,7 +136,10 @@ export function mayOpen(passage: Passage, ends: Ends): boolean {
 }
 
 /** @returns false when the packet is no sign of life of its end: then its bytes alone count */
-function takePacket({ state, packet, hook }: Passage, { session, sender }: MetSession): boolean {
+function takePacket(
+  { state, packet, hook }: Passage<EitherPacket>,
+  { session, sender }: MetSession,
+): boolean {
   const { transport } = packet;
   session.ends[sender].bytes += packet.bytes;
   if (transport.kind === 'tcp') {
@@ -150,23 +157,40 @@ function takePacket({ state, packet, hook }: Passage, { session, sender }: MetSe
 
 /** @param before the class of time that the session had; undefined for a new one */
 function renew(
-  { state, tick }: Passage,
+  passage: Passage<EitherPacket>,
   { session, sender }: MetSession,
   before: TimeClass | undefined,
 ): void {
+  const { state, tick } = passage;
   const timeClass = timeClassOf(session);
   session.untilTick = tick + state.settings.times[timeClass] + 1;
   const isNew = before === undefined;
   const isTurning = !isNew && (before === 'tcpEstablished') !== (timeClass === 'tcpEstablished');
-  const mayRefresh = session.ends[sender].external !== undefined || session.initiator !== sender;
+  const mayRefresh = isHeldOpen(session, sender) || session.initiator !== sender;
   const refreshed = (session.untilTick >>> REFRESH_SHIFT) & 0xff;
   const isDue = mayRefresh && session.refreshed !== refreshed;
   if (!isNew && !isTurning && !isDue) return;
   if (mayRefresh) session.refreshed = refreshed;
-  refreshMapping(state, session, sender);
+  const { packet } = passage;
+  const refresh = (end: EndIndex) => {
+    if (packet.family === 4) refreshMapping(state, session, end);
+    else prolongIpv6Permission({ ...passage, packet }, { session, sender, end });
+  };
+  refresh(sender);
   // Traffic that strangers started never prolongs a mapping, but for its beginning and its end.
   const other = otherEnd(sender);
-  if (isTurning || session.initiator === other) refreshMapping(state, session, other);
+  if (isTurning || session.initiator === other) refresh(other);
+}
+
+/** Whether its packets keep the way to it open. */
+function isHeldOpen(session: Session, end: EndIndex): boolean {
+  return session.ends[end].external !== undefined || isReachedFromWan(session, end);
+}
+
+/** Undefined: IPv4. */
+function checkOf(packet: EitherPacket): number | undefined {
+  if (packet.family === 4) return undefined;
+  return pairCheck(packet.sourceDigest, packet.destinationDigest);
 }
 
 /** The mapping of an end, where it has one, and its permission live as long as the session asks. */

@@ -1,8 +1,8 @@
 /** One session: two endpoints as nft sees them, and what their packets have told so far. */
-import type { Endpoint } from './ipv4-packet.ts';
-import { protocols } from './ipv4-packet.ts';
+import { type Endpoint, protocols } from './ip-packet.ts';
 import type { ExternalEndpoint, Mapping } from './mapping-table.ts';
 import type { NatTimes } from './nat-settings.ts';
+import type { Place } from './place.ts';
 
 /** 0: the low endpoint, which is the smaller one as the number made of address and port. */
 export type EndIndex = 0 | 1;
@@ -10,6 +10,8 @@ export type EndIndex = 0 | 1;
 export interface SessionEnd extends Endpoint {
   /** Absent: it is not translated. */
   external: ExternalEndpoint | undefined;
+  /** IPv6: where it was when the session was opened or judged last. */
+  place: Place | undefined;
   /** A packet came from it. */
   isSeen: boolean;
   hasSyn: boolean;
@@ -24,6 +26,8 @@ export interface SessionEnd extends Endpoint {
 
 export interface Session {
   readonly protocol: number;
+  /** Of its addresses, whose digests others may have, too. Undefined: IPv4. */
+  readonly ipv6Check: number | undefined;
   readonly ends: readonly [SessionEnd, SessionEnd];
   readonly initiator: EndIndex;
   /** Whose host's quota it counts against. */
@@ -50,6 +54,8 @@ export interface Session {
 
 export interface SessionKey {
   readonly protocol: number;
+  /** Undefined: IPv4. */
+  readonly ipv6Check?: number | undefined;
   readonly sender: Endpoint;
   readonly receiver: Endpoint;
 }
@@ -66,6 +72,7 @@ export function timeClassOf(session: Session): TimeClass {
     case protocols.udp:
       return isFromOutside(session) && isUnanswered(session) ? 'udpUnanswered' : 'udp';
     case protocols.icmp:
+    case protocols.icmpv6:
       return 'icmp';
     default:
       return 'other';
@@ -90,7 +97,10 @@ export function isUnanswered(session: Session): boolean {
 }
 
 /** The end that the sender is, of a session between sender and receiver. */
-export function endIndexOf({ sender, receiver }: Omit<SessionKey, 'protocol'>): EndIndex {
+export function endIndexOf({
+  sender,
+  receiver,
+}: Pick<SessionKey, 'sender' | 'receiver'>): EndIndex {
   return endpointNumber(sender) <= endpointNumber(receiver) ? 0 : 1;
 }
 

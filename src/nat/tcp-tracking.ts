@@ -2,7 +2,7 @@
  * How a TCP segment moves its session (RFC 9293, and RFC 5961 for segments that somebody forged).
  * Sequence numbers are compared modulo 2^32.
  */
-import { type TcpSegment, tcpFlags } from './ipv4-packet.ts';
+import { type TcpSegment, tcpFlags } from './ip-packet.ts';
 import type { NatCounterName } from './nat-counters.ts';
 import { type EndIndex, isClosing, otherEnd, type Session } from './session.ts';
 

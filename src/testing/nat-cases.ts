@@ -6,6 +6,9 @@ import { natFragmentCases } from './nat-fragment-cases.ts';
 import { natGenerationCases } from './nat-generation-cases.ts';
 import { natHairpinCases } from './nat-hairpin-cases.ts';
 import { natIcmpCases } from './nat-icmp-cases.ts';
+import { natIpv6FilteringCases } from './nat-ipv6-filtering-cases.ts';
+import { natIpv6PacketCases } from './nat-ipv6-packet-cases.ts';
+import { natIpv6SessionCases } from './nat-ipv6-session-cases.ts';
 import { natMappingCases } from './nat-mapping-cases.ts';
 import { natTcpCases } from './nat-tcp-cases.ts';
 import { natUpdateCases } from './nat-update-cases.ts';
@@ -22,4 +25,7 @@ export const natCases: readonly NatCase[] = [
   ...natApprovalCases,
   ...natWayCases,
   ...natGenerationCases,
+  ...natIpv6PacketCases,
+  ...natIpv6SessionCases,
+  ...natIpv6FilteringCases,
 ];

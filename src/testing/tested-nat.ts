@@ -1,9 +1,10 @@
 /** What tests ask of a NAT, so that the same cases run through the twin and the kernel program. */
 
-import { NatTwin, type NatTwinOptions, type SessionListing } from '../nat/nat.ts';
+import { NatTwin, type NatTwinOptions } from '../nat/nat.ts';
 import type { NatCounts } from '../nat/nat-counters.ts';
 import type { NatHook } from '../nat/nat-hook.ts';
 import type { NatInterfaces } from '../nat/nat-settings.ts';
+import type { SessionListing } from '../nat/twin-listing.ts';
 import type { Ipv4Address } from '../net/ipv4-address.ts';
 
 export interface NatUnderTest {

@@ -2,9 +2,11 @@
 import {
   NatCounter,
   NatMappingFlags,
+  NatPlace,
   type NatSession,
   NatSessionFlags,
   NatSessionState,
+  NatSessionVersion,
   NatSettings,
 } from '../../src/abi/layouts.generated.ts';
 import { natObject } from '../../src/abi/nat.generated.ts';
@@ -12,7 +14,7 @@ import type { MappedArray } from '../../src/linux/bpf-map.ts';
 import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
 import { raiseAddressGenerations } from '../../src/linux/core/rules-generation.ts';
 import { mappingHash } from '../../src/nat/mapping-upkeep.ts';
-import type { ListedEnd, NatTwinOptions, PortForward, SessionListing } from '../../src/nat/nat.ts';
+import type { NatTwinOptions, PortForward } from '../../src/nat/nat.ts';
 import type { NatCounterName, NatCounts } from '../../src/nat/nat-counters.ts';
 import type { NatHook } from '../../src/nat/nat-hook.ts';
 import {
@@ -23,7 +25,10 @@ import {
   type NatSettings as TwinSettings,
   withInterfaces,
 } from '../../src/nat/nat-settings.ts';
+import type { Place } from '../../src/nat/place.ts';
+import { knownAddresses, type ListedEnd, type SessionListing } from '../../src/nat/twin-listing.ts';
 import { type Ipv4Address, ipv4Address } from '../../src/net/ipv4-address.ts';
+import { type Ipv6Address, ipv6Address } from '../../src/net/ipv6-address.ts';
 import { udp } from '../../src/testing/nat-packets.ts';
 import {
   FIRST_TICK,
@@ -94,6 +99,7 @@ export class KernelNat implements NatUnderTest, Disposable {
       memory.unmap();
     }
     maps.natHosts.deleteBatch([...maps.natHosts.entries()].map(([key]) => key));
+    maps.natSixAddresses.deleteBatch([...maps.natSixAddresses.entries()].map(([key]) => key));
     maps.natFragments.deleteBatch([...maps.natFragments.entries()].map(([key]) => key));
     const work = maps.natWork.lookup(0);
     if (work === undefined) throw new Error('nat_work has no element');
@@ -168,10 +174,41 @@ export class KernelNat implements NatUnderTest, Disposable {
       for (const [index, session] of slots.entries()) {
         const isLive = session.untilTick > this.#tick && session.killed === 0;
         const isSession = (session.flags & NatSessionFlags.entry) === 0;
-        if (tags[index] !== 0 && isLive && isSession) found.push(listed(session, externals));
+        if (tags[index] === 0 || !isLive || !isSession) continue;
+        const ends = isIpv6(session) ? this.#ipv6Ends(session) : ipv4Ends(session, externals);
+        found.push(listed(session, ends));
       }
     }
     return found;
+  }
+
+  #ipv6Ends(session: NatSession): EndPair {
+    const { lowAddress, highAddress, lowExternalPort, highExternalPort } = session;
+    const { hashKey = [0n, 0n] } = this.#options?.settings ?? {};
+    const check = lowExternalPort * 65_536 + highExternalPort;
+    const kept = [this.#ipv6Address(lowAddress), this.#ipv6Address(highAddress)] as const;
+    const [low, high] = knownAddresses(hashKey, kept, check);
+    return [
+      {
+        address: low,
+        digest: lowAddress,
+        place: placeAt(session.lowExternal),
+        port: session.lowPort,
+        bytes: session.lowBytesAbove * 2 ** 32 + session.lowBytes,
+      },
+      {
+        address: high,
+        digest: highAddress,
+        place: placeAt(session.highExternal),
+        port: session.highPort,
+        bytes: session.highBytesAbove * 2 ** 32 + session.highBytes,
+      },
+    ];
+  }
+
+  #ipv6Address(digest: number): Ipv6Address | undefined {
+    const kept = this.object.maps.natSixAddresses.lookup(digest);
+    return kept && ipv6AddressOf(kept.bytes);
   }
 
   [Symbol.dispose](): void {
@@ -229,8 +266,30 @@ export class KernelNat implements NatUnderTest, Disposable {
 }
 
 /** As the twin lists it. */
-function listed(session: NatSession, externals: readonly NatExternal[]): SessionListing {
+function listed(session: NatSession, [low, high]: EndPair): SessionListing {
   const { flags, protocol, judged, createdTick, untilTick } = session;
+  const isHighOpener = (flags & NatSessionFlags.initiatorHigh) !== 0;
+  return {
+    version: isIpv6(session) ? 6 : 4,
+    protocol,
+    opener: isHighOpener ? high : low,
+    responder: isHighOpener ? low : high,
+    state: stateOf(session),
+    isPortForward: (flags & NatSessionFlags.portForward) !== 0,
+    judged,
+    createdTick,
+    untilTick,
+  };
+}
+
+type EndPair = readonly [ListedEnd, ListedEnd];
+
+function isIpv6({ network }: NatSession): boolean {
+  return (network & NatSessionVersion.six) !== 0;
+}
+
+function ipv4Ends(session: NatSession, externals: readonly NatExternal[]): EndPair {
+  const { flags } = session;
   const end = (at: ListedFields): ListedEnd => {
     const address = externals[at.external]?.address;
     const isTranslated = (flags & at.flag) !== 0 && address !== undefined;
@@ -259,17 +318,12 @@ function listed(session: NatSession, externals: readonly NatExternal[]): Session
     external: session.highExternal,
     externalPort: session.highExternalPort,
   });
-  const isHighOpener = (flags & NatSessionFlags.initiatorHigh) !== 0;
-  return {
-    protocol,
-    opener: isHighOpener ? high : low,
-    responder: isHighOpener ? low : high,
-    state: stateOf(session),
-    isPortForward: (flags & NatSessionFlags.portForward) !== 0,
-    judged,
-    createdTick,
-    untilTick,
-  };
+  return [low, high];
+}
+
+function placeAt(place: number): Place {
+  if (place === NatPlace.wan) return 'wan';
+  return place === NatPlace.none ? 'elsewhere' : place;
 }
 
 interface ListedFields {
@@ -290,6 +344,11 @@ function stateOf({ protocol, state, flags }: NatSession): SessionListing['state'
   const fins = bits.finLow | bits.finHigh;
   if ((state & (bits.rstLow | bits.rstHigh)) !== 0 || (state & fins) === fins) return 'closing';
   return (state & bits.established) !== 0 ? 'established' : 'opening';
+}
+
+function ipv6AddressOf(bytes: Uint8Array): Ipv6Address {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return ipv6Address((view.getBigUint64(0) << 64n) | view.getBigUint64(8));
 }
 
 const TCP = 6;
