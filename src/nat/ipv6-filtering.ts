@@ -13,11 +13,11 @@ import { type EndIndex, otherEnd, type Session } from './session.ts';
 
 /** The packet has opened a session that leaves for the internet. */
 export function permitStrangers(passage: Passage<Ipv6Packet>, session: Session): void {
-  const { state, packet, hook, tick } = passage;
+  const { state, packet, tick } = passage;
   const { transport } = packet;
   const { place } = session.ends[session.initiator];
   const isOfPorts = transport.kind === 'tcp' || transport.kind === 'udp';
-  if (hook !== 'wan-egress' || !isInside(place) || !isOfPorts) return;
+  if (!isInside(place) || !isReachedFromWan(session, session.initiator) || !isOfPorts) return;
   const key = keyFor(filteringOf(state, place), {
     protocol: packet.protocol,
     inside: packet.sourceDigest,
