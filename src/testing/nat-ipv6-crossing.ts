@@ -23,8 +23,8 @@ export interface Ipv6Way {
 /** The numbers of all interfaces while the hook's belongs to a place. */
 export function interfacesAt(hookPlace: Whereabouts): NatStep {
   return newInterfaces({
-    wan: indexOf('wan', hookPlace),
-    networks: natTestSettings.networks.map((_, index) => indexOf(index, hookPlace)),
+    wan: interfaceOf('wan', hookPlace),
+    networks: natTestSettings.networks.map((_, index) => interfaceOf(index, hookPlace)),
   });
 }
 
@@ -94,12 +94,12 @@ function egressTo(place: Whereabouts): NatHook {
 
 function cameIn({ from, to }: Ipv6Way, step: NatStep): NatStep {
   return 'packet' in step
-    ? { ...step, packet: { ...step.packet, cameInBy: indexOf(from, to) } }
+    ? { ...step, packet: { ...step.packet, cameInBy: interfaceOf(from, to) } }
     : step;
 }
 
-/** The number of a place's interface while the hook's belongs to another one. */
-function indexOf(place: Whereabouts, hookPlace: Whereabouts): number {
+/** The number of a place's interface while the hook is at the interface of another one. */
+export function interfaceOf(place: Whereabouts, hookPlace: Whereabouts): number {
   if (place === 'gateway') return MADE_BY_GATEWAY;
   if (place === hookPlace) return TESTED_INTERFACE_INDEX;
   if (place === 'wan') return WAN_INDEX;

@@ -6,6 +6,7 @@
 import { generationMark } from '../nat/generations.ts';
 import { type NatHook, packetMarks } from '../nat/nat-hook.ts';
 import type { NatInterfaces } from '../nat/nat-settings.ts';
+import { Ipv6Walk } from './nat-ipv6-walk.ts';
 import {
   type Frame,
   fragments,
@@ -51,6 +52,8 @@ const SEEN_MAX = 40;
 /** The kernel's test run takes no IPv4 frame with less than a whole header. */
 const SHORTEST_FRAME_BYTES = 34;
 const OTHER_INTERFACE_INDEX = 2;
+/** Of the packets: each takes three steps. */
+const IPV6_SHARE = 0.25;
 const flagSets = ['S', 'S', 'S', 'SA', 'SA', 'A', 'A', 'A', 'PA', 'FA', 'FA', 'F', 'R', 'RA', ''];
 const oddFlagSets = ['SR', 'SF', 'SAF', 'SAR', 'RF', 'FPA', 'FSRA'];
 const protocolsWithoutPorts = [4, 41, 47, 50, 132, 51, 253, 2];
@@ -65,6 +68,9 @@ export class NatWalk {
   readonly #random: SeededRandom;
   readonly #next: TestedPacket[] = [];
   readonly #seen: Seen[] = [];
+  readonly #ipv6: Ipv6Walk;
+  /** What has to come before anything else. */
+  readonly #owed: WalkStep[] = [];
   /** Of nft's rules. */
   #generation = 0;
   #interfaces: NatInterfaces = {
@@ -74,15 +80,19 @@ export class NatWalk {
 
   constructor(seed: number) {
     this.#random = new SeededRandom(seed);
+    this.#ipv6 = new Ipv6Walk(this.#random);
   }
 
   step(): WalkStep {
     const random = this.#random;
+    const owed = this.#owed.shift();
+    if (owed !== undefined) return owed;
     // Also while packets are between their hooks.
     if (random.chance(0.01)) return this.#changeRules();
     if (random.chance(0.02)) return this.#changeAbout();
     if (random.chance(0.002)) return this.#changeInterfaces();
     if (random.chance(0.001)) return { do: 'kill' };
+    if (random.chance(IPV6_SHARE)) return this.#ipv6Step();
     const queued = random.chance(0.9) ? this.#next.shift() : undefined;
     if (queued !== undefined) return { do: 'send', packet: queued };
     if (random.chance(0.06)) {
@@ -90,6 +100,14 @@ export class NatWalk {
       return { do: 'wait', ticks };
     }
     return { do: 'send', packet: this.#packet() };
+  }
+
+  /** Interfaces have other numbers for this packet. */
+  #ipv6Step(): WalkStep {
+    const { interfaces, packet } = this.#ipv6.step(this.#generation);
+    this.#owed.push({ do: 'send', packet });
+    this.#owed.push({ do: 'change-interfaces', interfaces: this.#interfaces });
+    return { do: 'change-interfaces', interfaces };
   }
 
   /** Mostly back to where everything is at home. */
@@ -122,6 +140,10 @@ export class NatWalk {
 
   /** What became of the packet of the last step decides what comes next. */
   learn(packet: TestedPacket, outcome: TestedOutcome): void {
+    if (isIpv6(packet.bytes)) {
+      this.#ipv6.learn(packet, outcome);
+      return;
+    }
     const { bytes, verdict, mark = 0 } = outcome;
     if (verdict !== 'pass' || bytes === undefined) return;
     this.#seen.push({ hook: packet.hook, bytes });
@@ -374,6 +396,10 @@ function nextHook(bytes: Frame): NatHook | undefined {
   if (externals.includes(destination) || gateways.includes(destination)) return undefined;
   const isInside = insideHosts.some((host) => host.slice(0, -1) === destination.slice(0, -1));
   return isInside ? 'inside-egress' : 'wan-egress';
+}
+
+function isIpv6(bytes: Frame): boolean {
+  return bytes[12] === 0x86 && bytes[13] === 0xdd;
 }
 
 function sourceOf(bytes: Frame): string {
