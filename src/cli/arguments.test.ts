@@ -170,9 +170,9 @@ for (const [words, complaint] of [
   [['history', '1', '--limit', '2'], /^history takes a REVISION or --limit, not both$/],
   [['rules', 'x'], /^rules takes a FILE only with --planned$/],
   [['demo', '--port', '65536'], /^--port `65536` is no number 0 to 65535$/],
-  [['states', '--device', 'laptop'], /^--device `laptop` is no IPv4 address such as 10\.77\.0\.9/],
+  [['states', '--device', 'laptop'], /^--device `laptop` is no address such as 10\.77\.0\.9/],
   [['states', '--device', '10.77.0.9/24'], /nor a network such as 10\.77\.0\.0\/24$/],
-  [['states', '--remote', '2001:db8::1'], /^--remote `2001:db8::1` is no IPv4 address/],
+  [['states', '--remote', '2001:db8::1/64'], /^--remote `2001:db8::1\/64` is no address/],
   [['states', '--port', '65536'], /^--port `65536` is no number 0 to 65535$/],
   [
     ['states', '--protocol', 'tpc'],

@@ -323,8 +323,8 @@ function stateFilterOf(given: CommandWords): StateFilter {
 
 function addressOf(given: CommandWords, option: 'device' | 'remote'): string | undefined {
   const text = given.text(option);
-  if (text === undefined || parsePrefix(text)?.family === 4) return text;
-  const right = 'no IPv4 address such as 10.77.0.9, nor a network such as 10.77.0.0/24';
+  if (text === undefined || parsePrefix(text) !== undefined) return text;
+  const right = 'no address such as 10.77.0.9, nor a network such as 10.77.0.0/24';
   throw given.fail(`--${option} ${quoted(text)} is ${right}`);
 }
 

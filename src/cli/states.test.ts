@@ -104,6 +104,26 @@ test('lines of the longest addresses fit a terminal of 80 columns', async () => 
   assert.match(world.stdout, /999K/);
 });
 
+test('IPv6 stands behind IPv4, its addresses in brackets before ports; unknown ones are last', async () => {
+  const ends = { initiator: { address: '2001:db8:77::9', port: 40_000 } };
+  const responder = { address: '2001:db8:113::5', port: 443 };
+  const ipv6: SessionSummary = { ...web, ...ends, responder, direction: 'routed' };
+  const esp = { ...ipv6, protocol: 50, initiator: { ...ends.initiator, port: 0 } };
+  const unknown = { ...ipv6, initiator: { address: '?0a1b2c3d', port: 1 } };
+  const world = worldOf([unknown, ipv6, web, { ...esp, responder: { ...responder, port: 0 } }]);
+  await typed(world, 'states');
+  const lines = world.stdout
+    .split('\n')
+    .slice(1, 5)
+    .map((line) => line.split(/ +/).slice(0, 3));
+  assert.deepEqual(lines, [
+    ['tcp', '10.77.0.9:40000', '203.0.113.5:443'],
+    ['esp', '2001:db8:77::9', '2001:db8:113::5'],
+    ['tcp', '[2001:db8:77::9]:40000', '[2001:db8:113::5]:443'],
+    ['tcp', '?0a1b2c3d:1', '[2001:db8:113::5]:443'],
+  ]);
+});
+
 test('without any session it says so', async () => {
   const world = worldOf([]);
   assert.equal(await typed(world, 'states', '--device', '10.77.0.9'), exitCodes.done);

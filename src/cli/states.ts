@@ -4,7 +4,7 @@ import {
   STATES_PER_ANSWER_MAX,
   type StateFilter,
 } from '../messages/control-messages.ts';
-import { requireIpv4Address } from '../net/ipv4-address.ts';
+import { parseIpAddress } from '../net/ip-address.ts';
 import type { CommandOf, Instance } from './arguments.ts';
 import { askCore, authorOf, openCore } from './ask-core.ts';
 import { done, type Outcome } from './outcome.ts';
@@ -104,17 +104,26 @@ function sorted(sessions: readonly SessionSummary[]): SessionSummary[] {
   const keyed = sessions.map((session) => {
     const { initiator, responder } = session;
     const numbers = [initiator, responder].flatMap(({ address, port }) => [
-      requireIpv4Address(address),
-      port,
+      numberOf(address),
+      BigInt(port),
     ]);
     return { session, numbers };
   });
   keyed.sort((one, other) => {
     const index = one.numbers.findIndex((number, at) => number !== other.numbers[at]);
-    return (one.numbers[index] ?? 0) - (other.numbers[index] ?? 0);
+    const [left = 0n, right = 0n] = [one.numbers[index], other.numbers[index]];
+    return left < right ? -1 : left > right ? 1 : 0;
   });
   return keyed.map(({ session }) => session);
 }
+
+/** IPv4 before IPv6, and what nobody knows behind them. */
+function numberOf(text: string): bigint {
+  const address = parseIpAddress(text);
+  return address === undefined ? UNKNOWN | BigInt(`0x${text.slice(1)}`) : address.bits;
+}
+
+const UNKNOWN = 1n << 128n;
 
 const head = ['proto', 'from', 'to', 'via', 'state', 'bytes'] as const;
 
@@ -144,7 +153,8 @@ function externalOf({ initiator, responder }: SessionSummary) {
 
 /** Protocols without ports have 0. */
 function endpoint({ address, port }: { readonly address: string; readonly port: number }): string {
-  return port === 0 ? address : `${address}:${port}`;
+  if (port === 0) return address;
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 function portOf({ port }: { readonly port: number }): string {

@@ -359,6 +359,9 @@ const trafficVerbs = [
       'One line a session: protocol, who opened it, to whom, by which port outside (`via`), how ' +
         'far it is, and the bytes of both directions. Addresses are those inside. The options ' +
         'that pick sessions can be combined: all of them must fit. --json tells more.',
+      'Sessions of IPv6 keep digests of addresses. What they stand for is known of the newest ' +
+        '131,072 addresses; a session with another one shows `?` and the digest, and is picked ' +
+        'by a whole address, not by a network.',
       'With --kill the sessions that were picked end at once. The next packet of a TCP ' +
         'connection is answered with a reset; other traffic may open a new session, where the ' +
         'rules let it. TCP that is older than the gateway and silent since its start is reset by ' +

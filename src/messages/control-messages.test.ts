@@ -84,10 +84,11 @@ test('limits hold: config text, addresses, ports and counts', () => {
 test('sessions are picked by addresses, ports, protocols and states, and by nothing else', () => {
   const get = (part: object) => asControlRequest({ kind: 'get-states', id: 1, limit: 1, ...part });
   assert.ok(get({ filter: {} }) !== undefined);
+  assert.ok(get({ filter: { device: '2001:db8::/32', remote: '2001:db8::1' } }) !== undefined);
   for (const filter of [
     { device: 'laptop' },
     { device: '10.77.0.9; reboot' },
-    { remote: '2001:db8::1' },
+    { remote: '2001:db8::1%wan0' },
     { remote: '10.0.0.0/8/8' },
     { port: -1 },
     { port: 65_536 },
@@ -138,6 +139,10 @@ test('a request is no answer, and an answer no request', () => {
   };
   const answers: readonly object[] = [
     { kind: 'states', states: [session], nextCursor: '2s.0', examinedCount: 7 },
+    ...['2001:db8::1', '?0a1b2c3d'].map((address) => {
+      const initiator = { address, port: 40_000 };
+      return { kind: 'states', states: [{ ...session, initiator }], examinedCount: 1 };
+    }),
     { kind: 'states', states: [], examinedCount: 0 },
     { kind: 'states-killed', killedCount: 1_000_000 },
     { kind: 'safe-mode', on: true },

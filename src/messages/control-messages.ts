@@ -55,14 +55,14 @@ function message<K extends string, P extends Record<string, TSchema>>(kind: K, p
   return Type.Object({ kind: Type.Literal(kind), id: RequestId, ...properties }, strict);
 }
 
-/** An IPv4 address or network: `10.77.0.9` or `10.77.0.0/24`. */
-const Ipv4PrefixText = Type.String({ pattern: '^[0-9.]{7,15}(?:/[0-9]{1,2})?$' });
+/** An address or network: `10.77.0.9` or `2001:db8:77::/64`. */
+const PrefixText = Type.String({ pattern: '^[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?$' });
 const Port = Type.Integer({ minimum: 0, maximum: 65_535 });
 
 const stateFilterFields = {
   /** Inside; the other end is the remote one. */
-  device: Type.Optional(Ipv4PrefixText),
-  remote: Type.Optional(Ipv4PrefixText),
+  device: Type.Optional(PrefixText),
+  remote: Type.Optional(PrefixText),
   /** Of either end, as the inside or as the outside sees it; ICMP queries: the identifier. */
   port: Type.Optional(Port),
   /** IANA's number. */
@@ -138,7 +138,11 @@ const RevisionSummary = Type.Object(
 );
 export type RevisionSummary = Static<typeof RevisionSummary>;
 
-const SessionAddress = { address: Type.String({ pattern: '^[0-9.]{7,15}$' }), port: Port };
+const SessionAddress = {
+  /** `?` and eight hexadecimal digits: of IPv6, and nobody knows the address any more. */
+  address: Type.String({ pattern: '^(?:[0-9a-f:.]{2,45}|\\?[0-9a-f]{8})$' }),
+  port: Port,
+};
 const SessionEnd = Type.Object(
   {
     ...SessionAddress,

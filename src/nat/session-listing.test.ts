@@ -2,19 +2,23 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import {
+  NatPlace,
   NatSession,
   NatSessionBucket,
   NatSessionFlags,
   NatSessionState,
 } from '../abi/layouts.generated.ts';
 import { formatIpv4Address, type Ipv4Address, requireIpv4Address } from '../net/ipv4-address.ts';
-import { type FilledSession, fillSessions } from '../testing/fill-nat-tables.ts';
+import { type Ipv6Address, parseIpv6Address } from '../net/ipv6-address.ts';
+import { type FilledEnd, type FilledSession, fillSessions } from '../testing/fill-nat-tables.ts';
+import { digestOf, pairCheck } from './ipv6-digest.ts';
 import {
   type AddressBlock,
   formatCursor,
   killSessions,
   listSessions,
   parseCursor,
+  type SessionEnd,
   type SessionFilter,
   type SessionRow,
   type SessionTable,
@@ -32,6 +36,8 @@ const phone = address('10.77.0.30');
 const printer = address('10.88.0.9');
 const server = address('203.0.113.5');
 const outside = address('198.51.100.1');
+
+const ipv6Addresses = new Map<number, Ipv6Address>();
 
 const networks = [
   { prefix: address('10.77.0.0'), mask: address('255.255.255.0'), translate: 1 },
@@ -58,7 +64,10 @@ const settings = {
 
 function tableOf(...sessions: readonly FilledSession[]): SessionTable {
   const view = new DataView(new ArrayBuffer(BUCKETS * NatSessionBucket.sizeBytes));
-  const table = { view, strideBytes: NatSessionBucket.sizeBytes, settings, nowTick: NOW };
+  const table = {
+    ...{ view, strideBytes: NatSessionBucket.sizeBytes, settings, nowTick: NOW },
+    ipv6AddressOf: (digest: number) => ipv6Addresses.get(digest),
+  };
   assert.equal(fillSessions(table, { settings, sessions }), sessions.length);
   return table;
 }
@@ -361,15 +370,64 @@ function keyOfRow({ protocol, initiator, responder }: SessionRow): string {
 
 function keyOfSession(session: {
   readonly protocol: number;
-  readonly initiator: SessionAddress;
-  readonly responder: SessionAddress;
+  readonly initiator: Pick<SessionEnd | FilledEnd, 'address' | 'port'>;
+  readonly responder: Pick<SessionEnd | FilledEnd, 'address' | 'port'>;
 }): string {
   const { protocol, initiator, responder } = session;
-  const ends = [initiator, responder].map((end) => `${end.address}:${end.port}`);
+  const ends = [initiator, responder].map(({ address, port }) => {
+    return `${typeof address === 'number' ? address : address.digest}:${port}`;
+  });
   return [protocol, ...ends].join(' ');
 }
 
-interface SessionAddress {
-  readonly address: number;
-  readonly port: number;
+/** Of a host that has a session of IPv6, whose addresses are known by their digests. */
+function ipv6Host(text: string) {
+  const known = parseIpv6Address(text) ?? assert.fail();
+  const [first = 0n, second = 0n] = settings.hashKey;
+  const hash = digestOf([first, second], known);
+  ipv6Addresses.set(hash.digest, known);
+  return { ...hash, address: known };
 }
+
+const notebook = ipv6Host('2001:db8:77::20');
+const website = ipv6Host('2001:db8:113::5');
+const ipv6Web: FilledSession = {
+  protocol: TCP,
+  initiator: { address: notebook.digest, port: 40_000, place: 0 },
+  responder: { address: website.digest, port: 443, place: NatPlace.wan },
+  untilTick: NOW + 7_000,
+  check: pairCheck(notebook, website),
+};
+
+test('a session of IPv6 is told with its addresses, and without translation', () => {
+  const { initiator, responder, direction, state } = onlyRow(ipv6Web);
+  const { digest, address } = notebook;
+  assert.deepEqual(initiator, { address: { digest, address }, port: 40_000 });
+  const other = { digest: website.digest, address: website.address };
+  assert.deepEqual(responder, { address: other, port: 443 });
+  assert.deepEqual([direction, state], ['routed', 'established']);
+});
+
+test('a session whose addresses nobody knows, or which are those of others, shows digests', () => {
+  const stranger = { digest: 0x0102_0304, share: 5 };
+  for (const session of [
+    { ...ipv6Web, check: pairCheck(notebook, stranger) },
+    { ...ipv6Web, responder: { ...ipv6Web.responder, address: stranger.digest } },
+  ]) {
+    const { initiator, responder } = onlyRow(session);
+    assert.deepEqual(initiator.address, { digest: notebook.digest });
+    assert.deepEqual(responder.address, { digest: session.responder.address });
+  }
+});
+
+test('sessions of IPv6 are picked by their inside end, and never by an address of IPv4', () => {
+  const table = tableOf(outbound, ipv6Web);
+  const [own, other] = [notebook, website].map(({ digest }) => ({ digests: new Set([digest]) }));
+  const picked = (filter: SessionFilter) => rowsOf(table, filter).map(({ protocol }) => protocol);
+  assert.deepEqual(picked({ device: own ?? assert.fail() }), [TCP]);
+  assert.deepEqual(picked({ device: other ?? assert.fail() }), []);
+  assert.deepEqual(picked({ device: own ?? assert.fail(), remote: other ?? assert.fail() }), [TCP]);
+  assert.deepEqual(picked({ device: block('0.0.0.0/0') }), [UDP]);
+  assert.deepEqual(picked({ port: 443 }), [TCP]);
+  assert.deepEqual(picked({ device: { digests: new Set([laptop]) } }), []);
+});

@@ -14,9 +14,12 @@ import {
   NatSessionBucket,
   NatSessionFlags,
   NatSessionState,
+  NatSessionVersion,
   type NatSettings,
 } from '../abi/layouts.generated.ts';
 import { type Ipv4Address, ipv4Address } from '../net/ipv4-address.ts';
+import type { Ipv6Address } from '../net/ipv6-address.ts';
+import { digestOf, pairCheck } from './ipv6-digest.ts';
 
 /**
  * How far a session is. `unconfirmed`: nft has let no packet of it through. TCP is `opening`,
@@ -44,19 +47,30 @@ export interface AddressBlock {
   readonly mask: Ipv4Address;
 }
 
+/** Addresses of IPv6, as sessions keep them. */
+export interface DigestBlock {
+  readonly digests: ReadonlySet<number>;
+}
+
 /** All of it must be so. The empty one finds everything. */
 export interface SessionFilter {
   /** Of an inside end; the other end is the remote one. */
-  readonly device?: AddressBlock;
-  readonly remote?: AddressBlock;
+  readonly device?: AddressBlock | DigestBlock;
+  readonly remote?: AddressBlock | DigestBlock;
   /** Of either end, as the inside or as the outside sees it; ICMP queries: the identifier. */
   readonly port?: number;
   readonly protocol?: number;
   readonly state?: SessionState;
 }
 
+/** Of IPv6: 32 bits of a hash, and the address that is known to have them. */
+export interface Ipv6End {
+  readonly digest: number;
+  readonly address?: Ipv6Address;
+}
+
 export interface SessionAddress {
-  readonly address: Ipv4Address;
+  readonly address: Ipv4Address | Ipv6End;
   /** ICMP queries: the identifier. Other protocols: 0. */
   readonly port: number;
 }
@@ -87,11 +101,13 @@ export interface SessionTable {
   readonly strideBytes: number;
   readonly settings: SessionSettings;
   readonly nowTick: number;
+  /** The address of IPv6 that left this digest, as long as somebody keeps it. */
+  ipv6AddressOf(digest: number): Ipv6Address | undefined;
 }
 
 type SessionSettings = Pick<
   NatSettings,
-  'sessionBucketCount' | 'externalCount' | 'externals' | 'networkCount' | 'networks'
+  'hashKey' | 'sessionBucketCount' | 'externalCount' | 'externals' | 'networkCount' | 'networks'
 >;
 
 /** What a slice looks for, and where: from the slot with number `from` on. */
@@ -213,15 +229,18 @@ function hasPort(session: SessionInPlace, port: number): boolean {
   );
 }
 
+type WantedBlock = AddressBlock | DigestBlock | undefined;
+
 interface WantedEnds {
-  readonly device: AddressBlock | undefined;
-  readonly remote: AddressBlock | undefined;
+  readonly device: WantedBlock;
+  readonly remote: WantedBlock;
 }
 
 function hasEnds(session: SessionInPlace, { device, remote }: WantedEnds): boolean {
-  const { lowAddress, highAddress } = session;
-  const mayBeLow = liesIn(lowAddress, device) && liesIn(highAddress, remote);
-  const mayBeHigh = liesIn(highAddress, device) && liesIn(lowAddress, remote);
+  const { lowAddress, highAddress, isIpv6 } = session;
+  const fitsIn = (address: number, block: WantedBlock) => liesIn({ address, isIpv6 }, block);
+  const mayBeLow = fitsIn(lowAddress, device) && fitsIn(highAddress, remote);
+  const mayBeHigh = fitsIn(highAddress, device) && fitsIn(lowAddress, remote);
   if (!mayBeLow && !mayBeHigh) return false;
   const { isLowInside, isHighInside } = session;
   // Of a session whose networks the settings have no more, either end counts.
@@ -229,8 +248,10 @@ function hasEnds(session: SessionInPlace, { device, remote }: WantedEnds): boole
   return (mayBeLow && isLowInside) || (mayBeHigh && isHighInside);
 }
 
-function liesIn(address: number, block: AddressBlock | undefined): boolean {
-  return block === undefined || (address & block.mask) >>> 0 === block.prefix;
+function liesIn(end: { address: number; isIpv6: boolean }, block: WantedBlock): boolean {
+  if (block === undefined) return true;
+  if ('digests' in block) return end.isIpv6 && block.digests.has(end.address);
+  return !end.isIpv6 && (end.address & block.mask) >>> 0 === block.prefix;
 }
 
 function stateOf({ protocol, flags, state }: SessionInPlace): SessionState {
@@ -287,9 +308,14 @@ class SessionInPlace {
   readonly #view: DataView;
   readonly #networks: SessionSettings['networks'];
   readonly #externals: SessionSettings['externals'];
+  readonly #hashKey: readonly [bigint, bigint];
+  readonly #ipv6AddressOf: SessionTable['ipv6AddressOf'];
 
-  constructor({ view, settings }: SessionTable) {
+  constructor({ view, settings, ipv6AddressOf }: SessionTable) {
     this.#view = view;
+    const [first = 0n, second = 0n] = settings.hashKey;
+    this.#hashKey = [first, second];
+    this.#ipv6AddressOf = ipv6AddressOf;
     this.#networks = settings.networks.slice(0, settings.networkCount);
     this.#externals = settings.externals.slice(0, settings.externalCount);
   }
@@ -315,6 +341,10 @@ class SessionInPlace {
     return this.#byte(fields.flags.offsetBytes);
   }
 
+  get isIpv6(): boolean {
+    return (this.#byte(fields.network.offsetBytes) & NatSessionVersion.six) !== 0;
+  }
+
   get state(): number {
     return this.#byte(fields.state.offsetBytes);
   }
@@ -327,6 +357,7 @@ class SessionInPlace {
     return this.#view.getUint32(this.at + fields.createdTick.offsetBytes, true);
   }
 
+  /** Of IPv6 a digest. */
   get lowAddress(): number {
     return this.#view.getUint32(this.at + fields.lowAddress.offsetBytes);
   }
@@ -364,17 +395,19 @@ class SessionInPlace {
   }
 
   get isLowInside(): boolean {
+    if (this.isIpv6) return this.#byte(fields.lowExternal.offsetBytes) < NatLimits.networks;
     return this.isLowTranslated || this.#isInside(this.lowAddress);
   }
 
   get isHighInside(): boolean {
+    if (this.isIpv6) return this.#byte(fields.highExternal.offsetBytes) < NatLimits.networks;
     return this.isHighTranslated || this.#isInside(this.highAddress);
   }
 
   get low(): { readonly end: SessionEnd; readonly bytes: number } {
     const index = this.#byte(fields.lowExternal.offsetBytes);
     const external = this.isLowTranslated ? this.#external(index, this.lowExternalPort) : {};
-    const address = ipv4Address(this.lowAddress);
+    const address = this.isIpv6 ? this.#ipv6Ends().low : ipv4Address(this.lowAddress);
     const end = { address, port: this.lowPort, ...external };
     return { end, bytes: this.#bytes(fields.lowBytes, fields.lowBytesAbove) };
   }
@@ -382,9 +415,22 @@ class SessionInPlace {
   get high(): { readonly end: SessionEnd; readonly bytes: number } {
     const index = this.#byte(fields.highExternal.offsetBytes);
     const external = this.isHighTranslated ? this.#external(index, this.highExternalPort) : {};
-    const address = ipv4Address(this.highAddress);
+    const address = this.isIpv6 ? this.#ipv6Ends().high : ipv4Address(this.highAddress);
     const end = { address, port: this.highPort, ...external };
     return { end, bytes: this.#bytes(fields.highBytes, fields.highBytesAbove) };
+  }
+
+  /** With both addresses, or without any where those that are known are not the session's. */
+  #ipv6Ends(): { readonly low: Ipv6End; readonly high: Ipv6End } {
+    const digests = { low: this.lowAddress, high: this.highAddress };
+    const low = this.#ipv6AddressOf(digests.low);
+    const high = this.#ipv6AddressOf(digests.high);
+    const ends = { low: { digest: digests.low }, high: { digest: digests.high } };
+    if (low === undefined || high === undefined) return ends;
+    const check = this.#view.getUint32(this.at + fields.lowExternalPort.offsetBytes);
+    const known = pairCheck(digestOf(this.#hashKey, low), digestOf(this.#hashKey, high));
+    if (known !== check) return ends;
+    return { low: { ...ends.low, address: low }, high: { ...ends.high, address: high } };
   }
 
   /** Nothing where the settings have the external address no more. */

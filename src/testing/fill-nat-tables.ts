@@ -13,6 +13,7 @@ import {
   NatSessionBucket,
   NatSessionFlags,
   NatSessionState,
+  NatSessionVersion,
   type NatSettings,
 } from '../abi/layouts.generated.ts';
 
@@ -23,9 +24,11 @@ export interface TableMemory {
 }
 
 export interface FilledEnd {
-  /** Four octets as a number. */
+  /** Four octets as a number; of IPv6 the digest. */
   readonly address: number;
   readonly port: number;
+  /** Of IPv6: a number of `enum nat_place`, or a network's index. */
+  readonly place?: number;
   /** How the other side sees it: an index into the settings' externals. */
   readonly external?: { readonly index: number; readonly port: number };
 }
@@ -41,6 +44,8 @@ export interface FilledSession {
   readonly state?: number;
   /** Default: both ends have sent. */
   readonly isAnswered?: boolean;
+  /** Of IPv6. */
+  readonly check?: number;
   /** Below 2^48. */
   readonly initiatorBytes?: number;
   readonly responderBytes?: number;
@@ -170,11 +175,7 @@ function natSession(session: FilledSession): NatSession {
       (session.isAnswered === false ? initiatorSeen : bothSeen) |
       (isHighCharged ? NatSessionFlags.chargedHigh : 0),
     state: session.state ?? NatSessionState.confirmed | established,
-    network: 0,
-    lowExternalPort: low.external?.port ?? 0,
-    highExternalPort: high.external?.port ?? 0,
-    lowExternal: low.external?.index ?? 0,
-    highExternal: high.external?.index ?? 0,
+    ...externalsOf(session, low, high),
     killed: 0,
     refreshed: 0,
     untilTick,
@@ -188,6 +189,17 @@ function natSession(session: FilledSession): NatSession {
     highBytesAbove: Math.floor(highBytes / 2 ** 32),
     lowBytes: lowBytes % 2 ** 32,
     highBytes: highBytes % 2 ** 32,
+  };
+}
+
+function externalsOf({ check }: FilledSession, low: FilledEnd, high: FilledEnd) {
+  const isIpv6 = check !== undefined;
+  return {
+    network: isIpv6 ? NatSessionVersion.six : 0,
+    lowExternalPort: isIpv6 ? check >>> 16 : (low.external?.port ?? 0),
+    highExternalPort: isIpv6 ? check & 0xffff : (high.external?.port ?? 0),
+    lowExternal: low.place ?? low.external?.index ?? 0,
+    highExternal: high.place ?? high.external?.index ?? 0,
   };
 }
 

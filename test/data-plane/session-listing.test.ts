@@ -11,6 +11,7 @@ import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
 import type { BpfProgram } from '../../src/linux/bpf-program.ts';
 import { connectToControl } from '../../src/linux/core/control-client.ts';
 import { startControlServer } from '../../src/linux/core/control-server.ts';
+import { SessionAddresses } from '../../src/linux/core/session-addresses.ts';
 import { answerStates, killStates, type NatTables } from '../../src/linux/core/session-states.ts';
 import {
   type ControlAnswer,
@@ -76,6 +77,7 @@ before(() => {
   object.maps.natSettings.update(0, settings);
   tables = {
     sessions: object.maps.natSessions.mapMemory(),
+    ipv6Addresses: new SessionAddresses(object.maps.natSixAddresses),
     settings,
     nowTick: () => NOW,
     endPickup,

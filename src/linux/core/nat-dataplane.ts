@@ -136,7 +136,8 @@ export class NatDataplane {
     if (this.#inForce === undefined) return undefined;
     const { loaded, settings } = this.#inForce;
     const endPickup = () => this.#endPickup();
-    return { sessions: loaded.sessions, settings, nowTick, endPickup };
+    const { sessions, sessionAddresses: ipv6Addresses } = loaded;
+    return { sessions, ipv6Addresses, settings, nowTick, endPickup };
   }
 
   /** Resolves when it is known whether packets may go fast. */

@@ -25,6 +25,7 @@ import { LinuxError } from '../ffi.ts';
 import type { TcPrograms } from '../interface-attachments.ts';
 import { KERNEL_NAME_LENGTH_MAX, type KernelMap, mapsOfPrograms } from '../kernel-objects.ts';
 import { bootId } from './boot-id.ts';
+import { SessionAddresses } from './session-addresses.ts';
 
 export interface LoadedNat {
   readonly object: NatObject;
@@ -35,6 +36,7 @@ export interface LoadedNat {
   readonly sessions: MappedArray;
   /** The numbers of addresses: see raiseAddressGenerations. */
   readonly addressGenerations: MappedArray;
+  readonly sessionAddresses: SessionAddresses;
   readonly wanPrograms: TcPrograms;
   readonly insidePrograms: TcPrograms;
   readonly wanXdp: BpfProgram;
@@ -291,6 +293,7 @@ function loadedNat(object: NatObject, sizes: NatSizes): LoadedNat {
       memory,
       sessions,
       addressGenerations: map(natAddressGenerations),
+      sessionAddresses: new SessionAddresses(object.maps.natSixAddresses),
       wanPrograms: { ingress: natWanIngress, egress: natWanEgress },
       insidePrograms: { ingress: natInsideIngress, egress: natInsideEgress },
       wanXdp: object.programs.natWanXdp,

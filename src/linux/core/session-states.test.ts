@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { NatSessionBucket } from '../../abi/layouts.generated.ts';
+import { NatPlace, NatSessionBucket } from '../../abi/layouts.generated.ts';
 import {
   asControlAnswer,
   type ControlReply,
@@ -8,8 +8,10 @@ import {
   STATES_PER_ANSWER_MAX,
   type StateFilter,
 } from '../../messages/control-messages.ts';
+import { digestOf, pairCheck } from '../../nat/ipv6-digest.ts';
 import { listSessions } from '../../nat/session-listing.ts';
 import { requireIpv4Address } from '../../net/ipv4-address.ts';
+import { type Ipv6Address, parseIpv6Address } from '../../net/ipv6-address.ts';
 import { type FilledSession, fillSessions } from '../../testing/fill-nat-tables.ts';
 import { answerStates, killStates, type NatTables } from './session-states.ts';
 
@@ -30,8 +32,16 @@ function tablesOf(sessions: readonly FilledSession[], bucketCount = 1_024): NatT
   const strideBytes = NatSessionBucket.sizeBytes;
   const view = new DataView(new ArrayBuffer(bucketCount * strideBytes));
   assert.equal(fillSessions({ view, strideBytes }, { settings, sessions }), sessions.length);
-  return { sessions: { view, strideBytes }, settings, nowTick: () => NOW, endPickup: nothing };
+  const memory = { view, strideBytes };
+  return { sessions: memory, ipv6Addresses, settings, nowTick: () => NOW, endPickup: nothing };
 }
+
+/** Those that somebody has noted. */
+const known = new Map<number, Ipv6Address>();
+const ipv6Addresses: NatTables['ipv6Addresses'] = {
+  addressOf: (digest) => known.get(digest),
+  slices: () => [...known].map((entry) => [entry]),
+};
 
 const sessions = Array.from({ length: 5_000 }, (_, index): FilledSession => {
   const port = 10_000 + index;
@@ -106,6 +116,63 @@ test('a session is told in the words of the messages', async () => {
   });
 });
 
+const hashKey = [1n, 2n] as const;
+
+function ipv6Session(device: string, remote: string): FilledSession {
+  const [inside, outside] = [device, remote].map((text) =>
+    digestOf(hashKey, parseIpv6Address(text) ?? assert.fail()),
+  );
+  assert.ok(inside !== undefined && outside !== undefined);
+  return {
+    protocol: 17,
+    initiator: { address: inside.digest, port: 40_000, place: 0 },
+    responder: { address: outside.digest, port: 53, place: NatPlace.wan },
+    untilTick: NOW + 10,
+    check: pairCheck(inside, outside),
+  };
+}
+
+test('sessions of IPv6 are told and picked by their addresses, as long as these are known', async () => {
+  const [own, other, far] = ['2001:db8:77::9', '2001:db8:78::9', '2001:db8:113::5'] as const;
+  const tables = tablesOf([ipv6Session(own, far), ipv6Session(other, far)]);
+  for (const text of [own, far]) {
+    const address = parseIpv6Address(text) ?? assert.fail();
+    known.set(digestOf(hashKey, address).digest, address);
+  }
+  const found = async (filter: StateFilter) =>
+    (await all(tables, filter)).map(({ initiator, responder }) =>
+      [initiator.address, responder.address].map((text) => (text[0] === '?' ? '?' : text)),
+    );
+  const lines = { own: [own, far], other: ['?', '?'] };
+  assert.deepEqual((await found({})).sort(), [lines.own, lines.other].sort());
+  for (const [filter, expected] of [
+    [{ device: own }, [lines.own]],
+    [{ device: other }, [lines.other]],
+    [{ device: '2001:db8:77::/64' }, [lines.own]],
+    [{ device: '2001:db8:78::/64' }, []],
+    [{ remote: far, device: '2001:db8::/32' }, [lines.own]],
+    [{ device: '0.0.0.0/0' }, []],
+  ] as const) {
+    assert.deepEqual(await found(filter), expected, JSON.stringify(filter));
+  }
+  const killed = await kill(() => tables, { remote: `${far}/128` });
+  assert.ok(killed.kind === 'states-killed' && killed.killedCount === 2);
+});
+
+test('a table that is replaced while addresses are looked for is looked at anew', async () => {
+  const [own, far] = ['2001:db8:77::9', '2001:db8:113::5'] as const;
+  const tables = [1, 2].map(() => tablesOf([ipv6Session(own, far)]));
+  let turns = 0;
+  // Replaced when the addresses have been asked for once.
+  const find = () => tables[turns++ < 1 ? 0 : 1];
+  const killed = await kill(find, { device: '2001:db8:77::/64' });
+  assert.ok(killed.kind === 'states-killed' && killed.killedCount === 1);
+  turns = 0;
+  const request = { kind: 'get-states', id: 1, filter: { device: '::/0' }, limit: 1 } as const;
+  const refused = await answerStates(find, request);
+  assert.ok(refused.kind === 'refused' && refused.code === 'no-such-cursor');
+});
+
 test('answers of any limit, cursor by cursor, tell every session once', async () => {
   const tables = tablesOf(sessions);
   const ports = (await all(tables)).map(({ initiator }) => initiator.port).sort((a, b) => a - b);
@@ -150,7 +217,7 @@ test('an answer of the most sessions is far below the limit of a message', async
 
 test('what is no address, an old cursor and a missing NAT are refused', async () => {
   const tables = tablesOf(sessions);
-  for (const text of ['10.77.0.20/24', '10.77.0.256', '10.77.0.0/33', '1.2.3.4.5.6']) {
+  for (const text of ['10.77.0.20/24', '10.77.0.256', '10.77.0.0/33', '1.2.3.4.5.6', '::1/8']) {
     const reply = await get(tables, { filter: { device: text } });
     assert.ok(reply.kind === 'refused' && /10\.77\.0\.0\/24/.test(reply.reason), text);
     assert.equal((await kill(() => tables, { remote: text })).kind, 'refused', text);
@@ -169,7 +236,8 @@ test('before anything is killed, TCP in its midst opens no sessions any more', a
   const endPickup = () => {
     const { sessions: memory, settings } = tables;
     const whole = { filter: {}, from: 0, bucketsMax: 1_024, limit: sessions.length };
-    const { rows } = listSessions({ ...memory, settings, nowTick: NOW }, whole);
+    const table = { ...memory, settings, nowTick: NOW, ipv6AddressOf: () => undefined };
+    const { rows } = listSessions(table, whole);
     livingWhenEnded.push(rows.length);
   };
   await get({ ...tables, endPickup });
