@@ -14,7 +14,7 @@ export interface SessionListing {
   readonly opener: ListedEnd;
   readonly responder: ListedEnd;
   readonly state: 'unconfirmed' | 'unanswered' | 'opening' | 'established' | 'closing' | 'answered';
-  /** The number of the rules by which nft let it through last; 0: by none. */
+  /** The number of its addresses when nft let it through last; 0: it did not. */
   readonly judged: number;
   readonly isPortForward: boolean;
   readonly createdTick: number;

@@ -2,7 +2,7 @@
  * Packets of IPv6 at random for the NAT: the part of {@link NatWalk} in which interfaces alone tell
  * where somebody is. Among the addresses are pairs with the same digest by the key of the tests.
  */
-import { generationMark } from '../nat/approval.ts';
+import { generationMark } from '../nat/generations.ts';
 import { type NatHook, packetKinds, packetMarks } from '../nat/nat-hook.ts';
 import type { NatInterfaces } from '../nat/nat-settings.ts';
 import { formatIpv6Address, ipv6Address } from '../net/ipv6-address.ts';
