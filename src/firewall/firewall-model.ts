@@ -17,8 +17,7 @@ export interface FirewallModel {
   /**
    * Who knows which forwarded packet is a reply. `conntrack`: the kernel's, so established flows
    * are accepted before any rule. `sessions`: the programs in front of nft, which say so in the
-   * packet mark; forwarded IPv4 bypasses conntrack, and a reply is judged as its request would be.
-   * IPv6 has no sessions there yet and goes on as with `conntrack`.
+   * packet mark; what is forwarded bypasses conntrack, and a reply is judged as its request would be.
    */
   readonly forwardedTraffic: 'conntrack' | 'sessions';
 }

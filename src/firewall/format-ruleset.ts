@@ -66,7 +66,11 @@ function formatMatch(match: Match): string {
     case 'hop-limit':
       return `ip6 hoplimit ${match.value}`;
     case 'icmp-type':
-      return `${match.family === 4 ? 'icmp' : 'icmpv6'} type ${oneOf(match.types)}`;
+      return `${match.family === 4 ? 'icmp' : 'icmpv6'} type ${oneOf(match.types.map(String))}`;
+    case 'source-by-interface': {
+      const not = match.negated ? '!= ' : '';
+      return `fib saddr . iif oifname ${not}${oneOf(match.names.map((name) => `"${name}"`))}`;
+    }
     case 'connection':
       return `ct state ${match.states.join(',')}`;
   }

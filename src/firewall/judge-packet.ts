@@ -38,6 +38,8 @@ export interface PacketFacts extends PacketKnowledge {
   readonly connection: 'new' | 'established' | 'related' | 'invalid' | 'untracked';
   /** This host takes it, instead of forwarding it. */
   readonly toThisHost: boolean;
+  /** The routes lead to its source by another interface, or not at all. Default: by its own. */
+  readonly isSourceElsewhere?: boolean;
   /** Its destination is a broadcast or multicast address, so no address of this host. */
   readonly toGroup?: boolean;
 }
@@ -180,6 +182,11 @@ function isMatching(match: Match, { packet, passage, hook }: Scene): boolean {
       return packet.source.family === 6 && packet.hopLimit === match.value;
     case 'icmp-type':
       return isIcmpTypeMatching(match, packet);
+    case 'source-by-interface': {
+      const isByOne =
+        packet.isSourceElsewhere !== true && match.names.includes(packet.inputInterface);
+      return isByOne !== match.negated;
+    }
     case 'connection':
       return match.states.includes(passage.isUntracked ? 'untracked' : packet.connection);
   }
@@ -237,11 +244,16 @@ const icmpTypes = {
     ['nd-router-advert', 134],
     ['nd-neighbor-solicit', 135],
     ['nd-neighbor-advert', 136],
+    ['nd-redirect', 137],
+    ['router-renumbering', 138],
+    ['ind-neighbor-solicit', 141],
+    ['ind-neighbor-advert', 142],
     ['mld2-listener-report', 143],
   ]),
 } as const satisfies Record<4 | 6, ReadonlyMap<string, number>>;
 
-function icmpTypeNumber(name: string, family: 4 | 6): number {
+function icmpTypeNumber(name: string | number, family: 4 | 6): number {
+  if (typeof name === 'number') return name;
   const number = icmpTypes[family].get(name);
   if (number === undefined) throw new RangeError(`no number is known of the ICMP type ${name}`);
   return number;

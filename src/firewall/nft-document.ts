@@ -150,6 +150,10 @@ function matchOf(match: Match): JsonObject {
       return equal(field('ip6', 'hoplimit'), match.value);
     case 'icmp-type':
       return equal(field(match.family === 4 ? 'icmp' : 'icmpv6', 'type'), oneOf(match.types));
+    case 'source-by-interface': {
+      const way = { fib: { result: 'oifname', flags: ['saddr', 'iif'] } };
+      return compared(way, match.negated ? '!=' : '==', oneOf(match.names));
+    }
     case 'connection': {
       const [only, ...others] = match.states;
       return compared(

@@ -185,25 +185,193 @@ test('in safe mode nobody opens a session from outside, by whatever kind', () =>
   }
 });
 
-test('IPv6 is judged with conntrack as before, and no mark opens anything', () => {
-  const sessions = planRuleset(homeModel('sessions'));
-  const conntrack = planRuleset(homeModel('conntrack'));
-  for (const packetKind of everyKind) {
-    for (const isHairpin of [false, true]) {
-      for (const connection of ['new', 'established', 'related', 'invalid'] as const) {
-        for (const [from, to] of [
-          ['lan', 'wan'],
-          ['wan', 'lan'],
-          ['lan', 'guests'],
-        ] as const) {
-          const facts = { family: 6, packetKind, isHairpin, connection } as const;
-          const packet = forwarded(from, to, facts);
-          const now = judgePacket(sessions, packet);
-          const before = judgePacket(conntrack, packet);
-          assert.equal(now.action, before.action);
-          assert.deepEqual(now.by?.origin, before.by?.origin);
-        }
+/** The same kinds as IPv4, but for what only translation has. */
+const ipv6Verdicts: readonly (readonly [string, End, End, PacketKnowledge])[] = [
+  ...verdictsWithoutRules,
+  ['drop in forward by built-in stray/wan', 'wan', 'lan', { packetKind: 'stray' }],
+  ['drop in forward_requests by built-in rest', 'guests', 'lan', { packetKind: 'mapped' }],
+];
+
+for (const [expected, from, to, knowledge] of ipv6Verdicts) {
+  test(`of IPv6, ${knowledge.packetKind} from ${from} to ${to}: ${expected}`, () => {
+    assert.equal(judged(open, forwarded(from, to, { family: 6, ...knowledge })), expected);
+  });
+}
+
+test('IPv6 that is forwarded is not followed by conntrack, and what it says is not asked', () => {
+  for (const connection of ['new', 'established', 'related', 'invalid'] as const) {
+    const packet = forwarded('wan', 'lan', { family: 6, connection });
+    const { matched, action } = judgePacket(open, packet);
+    assert.deepEqual(matched[0]?.origin, { kind: 'built-in', name: 'untracked' });
+    assert.equal(action, 'drop');
+  }
+});
+
+test('there is no hairpin over IPv6', () => {
+  const packet = forwarded('lan', 'guests', { family: 6, packetKind: 'mapped', isHairpin: true });
+  assert.equal(judged(open, packet), 'drop in forward_requests by built-in rest');
+});
+
+test('RFC 6092 REC-5, rfc6092-rec6: a source is by the interface that the routes lead to it by', () => {
+  for (const [from, to] of [
+    ['lan', 'wan'],
+    ['guests', 'wan'],
+    ['wan', 'lan'],
+  ] as const) {
+    for (const packetKind of everyKind) {
+      const facts = { family: 6, packetKind, isSourceElsewhere: true } as const;
+      const expected = `drop in forward by built-in martians/way: ${from}`;
+      assert.equal(judged(open, forwarded(from, to, facts)), expected);
+    }
+    const ipv4 = forwarded(from, to, { packetKind: 'related', isSourceElsewhere: true });
+    assert.equal(judged(open, ipv4), 'accept in forward by built-in related');
+  }
+});
+
+test('RFC 6092 REC-3: no address that nobody can have crosses, whatever the rules say', () => {
+  const anything = withRules({ name: 'anything', action: 'accept' });
+  for (const address of ['::7', '::ffff:10.0.0.1', '100::1', '2001:1f::1', 'fec0::1']) {
+    for (const [from, to] of [
+      ['lan', 'wan'],
+      ['wan', 'lan'],
+    ] as const) {
+      for (const end of ['source', 'destination'] as const) {
+        const packet = { ...forwarded(from, to, { family: 6 }), [end]: requireIpAddress(address) };
+        assert.equal(judgePacket(anything, packet).action, 'drop', `${address} as ${end}`);
       }
+    }
+  }
+});
+
+test('RFC 6092 REC-7: unique local addresses cross the WAN only by a rule of the config', () => {
+  const local = requireIpAddress('fd00::9');
+  const allowed = withRules({ name: 'local', action: 'accept', from: 'lan', to: 'wan' });
+  for (const end of ['source', 'destination'] as const) {
+    const out = { ...forwarded('lan', 'wan', { family: 6 }), [end]: local };
+    const expected = `drop in forward_requests by built-in unique-local/to-wan-${end}`;
+    assert.equal(judged(open, out), expected);
+    assert.equal(judged(allowed, out), 'accept in forward_requests by rule local');
+  }
+  const inward = forwarded('wan', 'lan', { family: 6, packetKind: 'mapped' });
+  const refused = judged(open, { ...inward, destination: local });
+  assert.equal(refused, 'drop in forward_requests by built-in unique-local/from-wan-destination');
+});
+
+/** Every type, by what becomes of it from inside to the WAN and back. */
+function icmpTypes(...ranges: readonly (readonly [number, number])[]): number[] {
+  return ranges.flatMap(([first, last]) =>
+    Array.from({ length: last - first + 1 }, (_, index) => first + index),
+  );
+}
+const ofLinks = icmpTypes([130, 137], [141, 143], [148, 149], [151, 153]);
+const unsound = [...icmpTypes([100, 101], [138, 140], [200, 201]), 127, 255];
+const errors = icmpTypes([1, 4]);
+
+function icmpv6(from: End, to: End, icmpType: number, knowledge: PacketKnowledge = {}) {
+  const { sourcePort: _, destinationPort: __, ...facts } = forwarded(from, to, { family: 6 });
+  return { ...facts, ...knowledge, protocol: 'icmpv6', icmpType } as const;
+}
+
+test('rfc4890-s4.3.3 what is said on one link is never forwarded, whatever the rules say', () => {
+  const anything = withRules({ name: 'anything', action: 'accept' });
+  for (const type of ofLinks) {
+    for (const packetKind of everyKind) {
+      const out = judged(anything, icmpv6('lan', 'wan', type, { packetKind }));
+      assert.equal(out, 'drop in forward by built-in icmpv6-of-links', `${type}`);
+    }
+  }
+});
+
+test('rfc4890-s4.3.5 node information, renumbering and experiments cross only by a rule', () => {
+  const allowed = withRules({ name: 'lab', action: 'accept', from: 'lan', protocols: ['icmpv6'] });
+  for (const type of unsound) {
+    const out = icmpv6('lan', 'wan', type);
+    assert.equal(judged(open, out), 'drop in forward_requests by built-in icmpv6-unsound');
+    assert.equal(judged(allowed, out), 'accept in forward_requests by rule lab');
+    assert.equal(judgePacket(open, icmpv6('wan', 'lan', type)).action, 'drop');
+  }
+});
+
+test('rfc4890-s4.3.1 rfc4890-s4.3.2 errors about what lives cross, RFC 6092 REC-10 others do not', () => {
+  for (const type of errors) {
+    for (const [from, to] of [
+      ['lan', 'wan'],
+      ['wan', 'lan'],
+    ] as const) {
+      const live = icmpv6(from, to, type, { packetKind: 'related' });
+      assert.equal(judged(open, live), 'accept in forward by built-in related');
+      const other = judged(open, icmpv6(from, to, type));
+      assert.equal(other, 'drop in forward_requests by built-in icmpv6-unrelated');
+    }
+  }
+});
+
+test('rfc4890-s4.3.1 whoever pings a host inside is let in, unless a rule says otherwise', () => {
+  const ping = icmpv6('wan', 'lan', 128);
+  assert.equal(judged(open, ping), 'accept in forward_requests by built-in ping/inward');
+  const pong = icmpv6('lan', 'wan', 129, { packetKind: 'reply' });
+  assert.equal(judged(open, pong), 'accept in forward_replies by built-in mapped/reply');
+  const blocked = withRules(block);
+  assert.equal(judged(blocked, ping), 'drop in forward_requests by rule block_inbound');
+  assert.equal(judgePacket(open, icmpv6('wan', 'lan', 129)).action, 'drop');
+});
+
+test('rfc4890-s4.3.4 types that nobody has defined go out, and come in by a rule alone', () => {
+  const known = new Set([...ofLinks, ...unsound, ...errors, 128]);
+  const allowed = withRules({ name: 'in', action: 'accept', from: 'wan', protocols: ['icmpv6'] });
+  for (const type of icmpTypes([5, 254]).filter((one) => !known.has(one))) {
+    const out = judged(open, icmpv6('lan', 'wan', type));
+    assert.equal(out, 'accept in forward_requests by built-in outbound', `${type}`);
+    const back = icmpv6('wan', 'lan', type);
+    assert.equal(judged(open, back), 'drop in forward_requests by built-in rest', `${type}`);
+    assert.equal(judged(allowed, back), 'accept in forward_requests by rule in', `${type}`);
+  }
+});
+
+test('RFC 6092 REC-21, rfc6092-rec22 rfc6092-rec24: IPsec comes in unless a rule says otherwise', () => {
+  const facts = { family: 6 } as const;
+  const packets = [
+    { ...forwarded('wan', 'lan', { ...facts, protocol: 'esp' }) },
+    { ...forwarded('wan', 'lan', { ...facts, protocol: 'ah' }) },
+    { ...forwarded('wan', 'lan', { ...facts, protocol: 'udp', destinationPort: 500 }) },
+  ];
+  for (const packet of packets) {
+    assert.match(judged(open, packet), /^accept in forward_requests by built-in ipsec/);
+    const blocked = judged(withRules(block), packet);
+    assert.equal(blocked, 'drop in forward_requests by rule block_inbound');
+    const ends = {
+      source: requireIpAddress('192.0.2.7'),
+      destination: requireIpAddress('10.77.0.9'),
+    };
+    assert.equal(judgePacket(open, { ...packet, ...ends }).action, 'drop');
+  }
+  const fromGuests = forwarded('guests', 'lan', { ...facts, protocol: 'esp' });
+  assert.equal(judgePacket(open, fromGuests).action, 'drop');
+});
+
+test('in safe mode nobody opens a session from outside over IPv6, by ping and IPsec neither', () => {
+  const safe = safeRuleset(homeModel('sessions'));
+  for (const packet of [
+    icmpv6('wan', 'lan', 128),
+    forwarded('wan', 'lan', { family: 6, protocol: 'esp' }),
+    forwarded('wan', 'lan', { family: 6, protocol: 'udp', destinationPort: 500 }),
+    forwarded('wan', 'lan', { family: 6, packetKind: 'mapped' }),
+  ]) {
+    assert.equal(judged(safe, packet), 'drop in forward_requests by built-in rest');
+  }
+  const out = judged(safe, forwarded('lan', 'wan', { family: 6 }));
+  assert.equal(out, 'accept in forward_requests by built-in outbound');
+});
+
+test('RFC 6092 REC-49: one rule makes the firewall transparent', () => {
+  const transparent = withRules({ name: 'transparent', action: 'accept' });
+  for (const packetKind of ['request', 'mapped', 'reply', 'related'] as const) {
+    for (const [from, to] of [
+      ['lan', 'wan'],
+      ['wan', 'lan'],
+    ] as const) {
+      const { action } = judgePacket(transparent, forwarded(from, to, { family: 6, packetKind }));
+      assert.equal(action, 'accept');
     }
   }
 });
@@ -244,8 +412,9 @@ test('a network without IPv4 addresses has no IPv4 martians of its own', () => {
     services: [],
     forwardedTraffic: 'sessions',
   });
-  assert.doesNotMatch(formatRuleset(planRuleset(network(['2001:db8:1::1/64']))), /martians/);
-  assert.doesNotMatch(formatRuleset(planRuleset(network([]))), /martians/);
+  for (const addresses of [['2001:db8:1::1/64'], []]) {
+    assert.doesNotMatch(formatRuleset(planRuleset(network(addresses))), /martians\/inside/);
+  }
   const several = formatRuleset(planRuleset(network(['10.77.0.1/24', '10.77.1.1/24'])));
   assert.match(
     several,

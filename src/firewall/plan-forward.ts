@@ -6,8 +6,8 @@
  * and `forward` sends it where its kind is judged:
  *
  *     forward ─┬─ approved: accepted
- *              └─ MSS ─┬─ IPv6 ──────────────► forward_ipv6 ─ conntrack ─► forward_requests
- *                      ├─ reply ─────────────► forward_replies
+ *              ├─ what no router forwards of IPv6: dropped
+ *              └─ MSS ─┬─ reply ─────────────► forward_replies
  *                      ├─ request ───────────► forward_requests
  *                      ├─ related: accepted
  *                      ├─ full, stray: refused, and above a limit dropped
@@ -19,16 +19,16 @@
  * The config's rules stand before everything that is accepted without them. So a rule that drops
  * what comes from the WAN closes full cone and port forwards; without any rule both are open, since
  * the programs tell as mapped only what the filtering of the network lets in. Whoever may come in
- * from the WAN may also come from inside by the external address (hairpin).
+ * from the WAN may also come from inside by the external address (hairpin), which IPv6 has none of.
  */
 import { PacketKind, PacketMark } from '../abi/layouts.generated.ts';
 import { accept, builtIn, connectionRules, drop, dropTheRest } from './built-in-rule.ts';
 import { expandRule, inNftOrder } from './expand-rule.ts';
 import type { FirewallModel } from './firewall-model.ts';
+import { neverForwardedRules, openedFromWan, refusedUnlessAllowed } from './forwarded-ipv6.ts';
 import { isApproved, markOf } from './packet-mark.ts';
 import {
   type ChainHook,
-  isOnlyIpv6,
   type Match,
   mirrorMatch,
   type RulesetChain,
@@ -45,27 +45,27 @@ export function forwardChains(
   options: { readonly isOpenInward: boolean },
 ): RulesetChain[] {
   if (model.forwardedTraffic === 'sessions') return sessionChains(model, options);
-  const rules = [...connectionRules, ...openingRules(model), dropTheRest];
+  const rules = [...connectionRules, ...configuredRules(model), ...outward(model), dropTheRest];
   return [{ name: 'forward', hook, rules }];
 }
 
 const hook: ChainHook = { name: 'forward', priority: 'filter', policy: 'drop' };
 
-/** The config's rules for forwarded packets, and what follows without any. */
-function openingRules(model: FirewallModel): RulesetRule[] {
+function configuredRules(model: FirewallModel): RulesetRule[] {
   const forwarded = model.rules.filter(({ to }) => to !== 'gateway');
-  return [
-    ...forwarded.flatMap((one) => expandRule(one, model)),
-    ...betweenInsideAndWan(model, (inside, wan) => [
-      builtIn({
-        name: 'outbound',
-        matches: [
-          { kind: 'input-interface', names: inside },
-          { kind: 'output-interface', names: [wan] },
-        ],
-      }),
-    ]),
-  ];
+  return forwarded.flatMap((one) => expandRule(one, model));
+}
+
+function outward(model: FirewallModel): RulesetRule[] {
+  return betweenInsideAndWan(model, (inside, wan) => [
+    builtIn({
+      name: 'outbound',
+      matches: [
+        { kind: 'input-interface', names: inside },
+        { kind: 'output-interface', names: [wan] },
+      ],
+    }),
+  ]);
 }
 
 function betweenInsideAndWan(
@@ -83,15 +83,21 @@ function sessionChains(
   model: FirewallModel,
   { isOpenInward }: { readonly isOpenInward: boolean },
 ): RulesetChain[] {
-  const requests = [...openingRules(model), ...(isOpenInward ? inwardRules(model) : [])];
-  // Replies over IPv6 are conntrack's.
-  const replies = requests.filter(({ matches }) => !isOnlyIpv6(matches)).flatMap(mirrorRule);
-  const ipv6 = [...connectionRules, goTo('forward_requests', { name: 'requests', matches: [] })];
+  const configured = configuredRules(model);
+  const refused = refusedUnlessAllowed(model);
+  const open = [...outward(model), ...(isOpenInward ? inwardRules(model) : [])];
+  // Not mirrored, since replies need no session to be refused here, nor more than `mapped` to pass.
+  const opened = isOpenInward
+    ? betweenInsideAndWan(model, (inside, wan) => openedFromWan({ inside, wan }))
+    : [];
+  const replies = [...configured, ...open].flatMap(mirrorRule);
   return [
-    { name: 'forward_requests', rules: [...requests, dropTheRest] },
+    {
+      name: 'forward_requests',
+      rules: [...configured, ...refused, ...open, ...opened, dropTheRest],
+    },
     { name: 'forward_replies', rules: [...replies, dropTheRest] },
-    { name: 'forward_ipv6', rules: ipv6 },
-    { name: 'forward', hook, rules: kindRules },
+    { name: 'forward', hook, rules: kindRules(model) },
   ];
 }
 
@@ -114,14 +120,35 @@ function refusal(reason: 'tcp-reset' | 'admin-prohibited'): Statement {
 }
 
 /** Nearly all packets are approved, and most others replies and requests. */
-const kindRules: readonly RulesetRule[] = [
-  // Never a SYN.
-  builtIn({ name: 'approved', matches: [isApproved] }),
-  builtIn({ name: 'mss', matches: [{ kind: 'tcp-syn' }], statement: { kind: 'clamp-mss' } }),
-  goTo('forward_ipv6', { name: 'ipv6', matches: [{ kind: 'family', family: 6 }] }),
-  goTo('forward_replies', { name: 'replies', matches: [isOfKind(PacketKind.reply)] }),
-  goTo('forward_requests', { name: 'requests', matches: [isOfKind(PacketKind.request)] }),
-  builtIn({ name: 'related', matches: [isOfKind(PacketKind.related)] }),
+function kindRules(model: FirewallModel): RulesetRule[] {
+  return [
+    // Never a SYN.
+    builtIn({ name: 'approved', matches: [isApproved] }),
+    ...neverForwardedRules(model),
+    builtIn({ name: 'mss', matches: [{ kind: 'tcp-syn' }], statement: { kind: 'clamp-mss' } }),
+    goTo('forward_replies', { name: 'replies', matches: [isOfKind(PacketKind.reply)] }),
+    goTo('forward_requests', { name: 'requests', matches: [isOfKind(PacketKind.request)] }),
+    builtIn({ name: 'related', matches: [isOfKind(PacketKind.related)] }),
+    ...strayFromWan(model),
+    ...refusals,
+    goTo('forward_requests', { name: 'requests', part: 'inward', matches: [] }),
+  ];
+}
+
+/** A stranger who tries is not told that somebody is there. */
+function strayFromWan({ wan }: FirewallModel): RulesetRule[] {
+  if (wan === undefined) return [];
+  return [
+    builtIn({
+      name: 'stray',
+      part: 'wan',
+      matches: [{ kind: 'input-interface', names: [wan.interface] }, isOfKind(PacketKind.stray)],
+      statement: drop,
+    }),
+  ];
+}
+
+const refusals: readonly RulesetRule[] = [
   // RFC 5508 REQ-8: ICMP type 3, code 13.
   builtIn({
     name: 'full',
@@ -147,13 +174,12 @@ const kindRules: readonly RulesetRule[] = [
     matches: [isOfKind(PacketKind.stray)],
     statement: drop,
   }),
-  goTo('forward_requests', { name: 'requests', part: 'inward', matches: [] }),
 ];
 
 /** Sessions that the WAN opens, and those that inside opens in the same way. */
 function inwardRules(model: FirewallModel): RulesetRule[] {
   const marked = (isHairpin: boolean): Match[] => [
-    { kind: 'family', family: 4 },
+    ...(isHairpin ? [{ kind: 'family', family: 4 } as const] : []),
     {
       kind: 'mark',
       mask: PacketMark.kind | (isHairpin ? PacketMark.hairpin : 0),

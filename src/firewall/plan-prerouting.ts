@@ -42,7 +42,7 @@ const NO_ADDRESS_YET = '0.0.0.0';
 /**
  * From a network come only its own sources (BCP 38): a host that borrows another's address could
  * use up that one's quota, and would be judged by its rules. IPv4 alone, since a network's IPv6
- * prefixes are not known here. One comparison an address instead of a set: while a change of the
+ * prefixes are not known here; the routes know them (src/firewall/forwarded-ipv6.ts). One comparison an address instead of a set: while a change of the
  * ruleset is committed, a look-up in a set of ranges (Linux 6.18) may not find what is there.
  */
 function insideMartianRules({ networks }: FirewallModel): RulesetRule[] {
@@ -77,12 +77,9 @@ const approved = builtIn({
   statement: { kind: 'accept-untracked' },
 });
 
-/** Forwarded IPv4 has its sessions in the programs; IPv6 has none there yet. */
+/** What is forwarded has its sessions in the programs. */
 const untracked = builtIn({
   name: 'untracked',
-  matches: [
-    { kind: 'family', family: 4 },
-    { kind: 'to-this-host', negated: true },
-  ],
+  matches: [{ kind: 'to-this-host', negated: true }],
   statement: { kind: 'notrack' },
 });

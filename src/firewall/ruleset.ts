@@ -57,7 +57,18 @@ export type Match =
   /** SYN without RST: whoever opens a connection, and the answer. */
   | { readonly kind: 'tcp-syn' }
   | { readonly kind: 'hop-limit'; readonly value: number }
-  | { readonly kind: 'icmp-type'; readonly family: 4 | 6; readonly types: readonly string[] }
+  /** Types by nft's words, and by number where it has none; in the order of their numbers. */
+  | {
+      readonly kind: 'icmp-type';
+      readonly family: 4 | 6;
+      readonly types: readonly (string | number)[];
+    }
+  /** The routes lead to its source by the interface that it came by, and that is one of these. */
+  | {
+      readonly kind: 'source-by-interface';
+      readonly names: readonly string[];
+      readonly negated: boolean;
+    }
   | { readonly kind: 'connection'; readonly states: readonly string[] };
 
 export type Statement =
@@ -77,15 +88,6 @@ export type Statement =
   | { readonly kind: 'clamp-mss' }
   /** Goes on with the next rule. */
   | { readonly kind: 'log'; readonly prefix: string; readonly perSecond: number };
-
-/** No packet of IPv4 matches. */
-export function isOnlyIpv6(matches: readonly Match[]): boolean {
-  return matches.some((match) => {
-    if (match.kind === 'family') return match.family === 6;
-    if (match.kind !== 'source' && match.kind !== 'destination') return false;
-    return match.ranges.every(({ first }) => first.family === 6);
-  });
-}
 
 /** The same match, for packets of the opposite direction. */
 export function mirrorMatch(match: Match): Match {

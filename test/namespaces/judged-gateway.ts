@@ -10,7 +10,7 @@ import { markOf } from '../../src/firewall/packet-mark.ts';
 import type { Ruleset } from '../../src/firewall/ruleset.ts';
 import { openNft } from '../../src/linux/nft.ts';
 import { TapDevice } from '../../src/linux/tap.ts';
-import { gatewayMac, knowledgeByCode, placeNames, places } from './judged-packets.ts';
+import { gatewayMac, knowledgeByCode, placeNames, places, uniqueLocal } from './judged-packets.ts';
 
 export const TIMEOUT_MS = 20_000;
 const FRAME_BYTES_MAX = 2_048;
@@ -55,6 +55,7 @@ export class JudgedGateway {
       }
     }
     lines.push('route add default dev wan0', '-6 route add default dev wan0');
+    lines.push(`-6 route add ${uniqueLocal.prefix} dev ${uniqueLocal.place}`);
     for (const line of lines) await gateway.run('ip', ...line.split(' '));
     await gateway.run('nft', tablesOfTest);
     return gateway;

@@ -6,7 +6,8 @@ import assert from 'node:assert/strict';
 import { PacketKind } from '../../src/abi/layouts.generated.ts';
 import type { PacketFacts } from '../../src/firewall/judge-packet.ts';
 import type { PacketKindName, PacketKnowledge } from '../../src/firewall/packet-mark.ts';
-import { formatIpAddress, requireIpAddress } from '../../src/net/ip-address.ts';
+import { formatIpAddress, type IpAddress, requireIpAddress } from '../../src/net/ip-address.ts';
+import { type Prefix, prefixHasAddress, requireInterfaceAddress } from '../../src/net/prefix.ts';
 import { type IpContent, type IpFrameOptions, ipPacket } from '../../src/testing/ip-frame.ts';
 
 export const gatewayMac = '02:00:00:00:00:aa';
@@ -21,6 +22,9 @@ export const places = {
 } as const;
 export type PlaceName = keyof typeof places;
 export const placeNames = Object.keys(places) as PlaceName[];
+
+/** A prefix more, that nobody on the internet has. */
+export const uniqueLocal = { place: 'guest0', prefix: 'fd77::/64' } as const;
 
 /** More addresses that rules of the models tell apart. */
 const moreHosts: Partial<Record<PlaceName, readonly string[]>> = {
@@ -148,6 +152,24 @@ function anyContent(random: Random, family: 4 | 6): IpContent {
 const SYN = 2;
 const RST = 4;
 
+const inside = placeNames.filter((place) => place !== 'wan0');
+const waysOfIpv6 = [
+  ...inside.map((place) => ({ place, prefix: requirePrefixOf(places[place].own[1]) })),
+  { place: uniqueLocal.place, prefix: requirePrefixOf(uniqueLocal.prefix) },
+];
+
+function requirePrefixOf(address: string): Prefix {
+  return requireInterfaceAddress(address).prefix;
+}
+
+/** Whether the gateway's routes lead to a source of IPv6 by another interface than this one. */
+function isElsewhere(source: IpAddress, from: PlaceName): boolean {
+  const isOfLink = formatIpAddress(source).startsWith('fe80:');
+  if (source.family === 4 || isOfLink) return false;
+  const way = waysOfIpv6.find(({ prefix }) => prefixHasAddress(prefix, source));
+  return (way?.place ?? 'wan0') !== from;
+}
+
 interface PacketParts {
   readonly from: PlaceName;
   readonly to?: PlaceName;
@@ -168,6 +190,7 @@ function packetOf(parts: PacketParts): Sent {
       inputInterface: from,
       ...(to === undefined ? {} : { outputInterface: to }),
       toThisHost: to === undefined,
+      isSourceElsewhere: isElsewhere(source, from),
       ...(group === undefined ? {} : { toGroup: true }),
       source,
       destination,
@@ -305,8 +328,38 @@ export const homePackets: readonly Sent[] = [
   aimed('wan0', 'fd00::1', undefined, '2001:db8:2::1', toPort('tcp', 22)),
 ];
 
+const stranger = '2001:db8:f::7';
+const host = '2001:db8:1::9';
+/** Aimed at what is built in for forwarded IPv6. */
+const ipv6Packets: readonly Sent[] = [
+  ...placeNames.map((from) => aimed(from, '2001:db8:3::66', 'wan0', stranger, toPort('tcp', 1))),
+  aimed('dmz0', host, 'wan0', stranger, toPort('tcp', 1)),
+  aimed('wan0', '2001:1f::1', 'br-lan', host, toPort('udp', 1)),
+  aimed('br-lan', host, 'wan0', '2001:1f::1', toPort('udp', 1)),
+  aimed('guest0', 'fd77::9', 'wan0', stranger, toPort('udp', 1)),
+  aimed('br-lan', host, 'wan0', 'fd00::9', toPort('udp', 1)),
+  aimed('wan0', stranger, 'guest0', 'fd77::9', toPort('udp', 1)),
+  ...[1, 2, 3, 4, 100, 127, 128, 129, 137, 138, 139, 144, 150, 151, 201, 255].flatMap((type) => [
+    aimed('br-lan', host, 'wan0', stranger, { protocol: 'icmpv6', type }),
+    aimed('wan0', stranger, 'br-lan', host, { protocol: 'icmpv6', type }),
+  ]),
+  ...(['esp', 'ah'] as const).map((protocol) =>
+    aimed('wan0', stranger, 'br-lan', host, { protocol }),
+  ),
+  aimed('wan0', stranger, 'br-lan', host, toPort('udp', 500)),
+  aimed(
+    'wan0',
+    stranger,
+    'br-lan',
+    host,
+    { ...toPort('tcp', 9), flags: 16 },
+    { packetKind: 'stray' },
+  ),
+];
+
 /** Aimed at those rules of a home followed by sessions that chance finds seldom. */
 export const sessionPackets: readonly Sent[] = [
+  ...ipv6Packets,
   ...(['mapped', 'portForward', 'reply', 'request'] as const).flatMap((packetKind) => [
     aimed('wan0', '192.0.2.7', 'br-lan', '10.77.0.9', toPort('udp', 5_060), { packetKind }),
     aimed('br-lan', '10.77.0.9', 'wan0', '192.0.2.7', toPort('udp', 5_060), { packetKind }),
@@ -320,7 +373,6 @@ export const sessionPackets: readonly Sent[] = [
   ...(['full', 'stray', 'related'] as const).flatMap((packetKind) => [
     aimed('br-lan', '10.77.0.9', 'wan0', '192.0.2.7', toPort('tcp', 443), { packetKind }),
     aimed('wan0', '192.0.2.7', 'br-lan', '10.77.0.9', toPort('udp', 443), { packetKind }),
-    // The programs say nothing of IPv6, so nobody listens.
     aimed('wan0', '2001:db8:f::7', 'br-lan', '2001:db8:1::9', toPort('tcp', 443), { packetKind }),
   ]),
   aimed('wan0', '2001:db8:f::7', 'br-lan', '2001:db8:1::9', toPort('udp', 9), {
