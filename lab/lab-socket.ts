@@ -6,7 +6,7 @@
 import { closeSync } from 'node:fs';
 import { constants as system } from 'node:os';
 import { errno, LinuxError, openNativeLibrary } from '../src/linux/ffi.ts';
-import { formatIpv4Address, ipv4Address, requireIpv4Address } from '../src/net/ipv4-address.ts';
+import { formatIpAddress, requireIpAddress } from '../src/net/ip-address.ts';
 import type { LabHost } from './lab-host.ts';
 
 export const { functions: socketCalls } = openNativeLibrary(null, {
@@ -34,6 +34,7 @@ export interface Endpoint {
 /** Numbers of Linux on x64 and arm64. */
 export const socketNumbers = {
   AF_INET: 2,
+  AF_INET6: 10,
   SOCK_STREAM: 1,
   SOCK_DGRAM: 2,
   SOCK_RAW: 3,
@@ -58,9 +59,18 @@ export const socketNumbers = {
   SO_LINGER: 13,
   SO_REUSEPORT: 15,
   TCP_INFO: 11,
+  SOL_IPV6: 41,
+  IPV6_UNICAST_HOPS: 16,
+  IPV6_MTU_DISCOVER: 23,
+  IPV6_RECVERR: 25,
+  IPV6_DSTOPTS: 59,
+  IPV6_TCLASS: 67,
 } as const;
 
 const SOCKADDR_IN_BYTES = 16;
+const SOCKADDR_IN6_BYTES = 28;
+/** Room for a socket's name of either family. */
+export const SOCKET_NAME_BYTES = SOCKADDR_IN6_BYTES;
 /** The kernel keeps twice as much as is asked for, up to net.core.rmem_max. */
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
 
@@ -76,8 +86,8 @@ export abstract class LabSocket implements Disposable {
 
   /** The endpoint that the socket is bound to. */
   get local(): Endpoint {
-    const name = new Uint8Array(SOCKADDR_IN_BYTES);
-    const length = lengthBytes(SOCKADDR_IN_BYTES);
+    const name = new Uint8Array(SOCKET_NAME_BYTES);
+    const length = lengthBytes(name.length);
     this.must('read the name', socketCalls.getsockname(this.fd, name, length));
     return decodeEndpoint(name);
   }
@@ -125,10 +135,17 @@ export abstract class LabSocket implements Disposable {
   }
 }
 
+export interface SocketKind {
+  readonly type: number;
+  readonly family: 4 | 6;
+  readonly protocol?: number;
+}
+
 /** @throws LinuxError */
-export function openSocket(host: LabHost, type: number, protocol = 0): number {
+export function openSocket(host: LabHost, { type, family, protocol = 0 }: SocketKind): number {
   const flags = type | socketNumbers.SOCK_NONBLOCK | socketNumbers.SOCK_CLOEXEC;
-  const fd = host.enter(() => socketCalls.socket(socketNumbers.AF_INET, flags, protocol));
+  const domain = family === 4 ? socketNumbers.AF_INET : socketNumbers.AF_INET6;
+  const fd = host.enter(() => socketCalls.socket(domain, flags, protocol));
   if (fd < 0) throw new LinuxError(`open a socket at ${host.name}`, errno());
   const bytes = int32(RECEIVE_BUFFER_BYTES);
   socketCalls.setsockopt(
@@ -141,19 +158,41 @@ export function openSocket(host: LabHost, type: number, protocol = 0): number {
   return fd;
 }
 
-/** struct sockaddr_in */
+export function familyOfAddress(address: string): 4 | 6 {
+  return address.includes(':') ? 6 : 4;
+}
+
+/** For a socket that shall speak with this address. */
+export function anyAddressFor(address: string): string {
+  return familyOfAddress(address) === 4 ? '0.0.0.0' : '::';
+}
+
+/** struct sockaddr_in or sockaddr_in6 */
 export function encodeEndpoint({ address, port }: Endpoint): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(SOCKADDR_IN_BYTES);
+  const { family, bits } = requireIpAddress(address);
+  const isIpv4 = family === 4;
+  const bytes = new Uint8Array(isIpv4 ? SOCKADDR_IN_BYTES : SOCKADDR_IN6_BYTES);
   const view = new DataView(bytes.buffer);
-  view.setUint16(0, socketNumbers.AF_INET, true);
+  view.setUint16(0, isIpv4 ? socketNumbers.AF_INET : socketNumbers.AF_INET6, true);
   view.setUint16(2, port);
-  view.setUint32(4, requireIpv4Address(address));
+  if (isIpv4) {
+    view.setUint32(4, Number(bits));
+  } else {
+    view.setBigUint64(8, bits >> 64n);
+    view.setBigUint64(16, bits & 0xffff_ffff_ffff_ffffn);
+  }
   return bytes;
 }
 
+/** @param bytes a name that the kernel wrote, or is not there: then of IPv4's any */
 export function decodeEndpoint(bytes: Uint8Array): Endpoint {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
-  return { address: formatIpv4Address(ipv4Address(view.getUint32(4))), port: view.getUint16(2) };
+  const port = view.getUint16(2);
+  if (view.getUint16(0, true) !== socketNumbers.AF_INET6) {
+    return { address: formatIpAddress({ family: 4, bits: BigInt(view.getUint32(4)) }), port };
+  }
+  const bits = (view.getBigUint64(8) << 64n) | view.getBigUint64(16);
+  return { address: formatIpAddress({ family: 6, bits }), port };
 }
 
 /** A `socklen_t` that a call reads and writes. */

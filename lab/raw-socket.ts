@@ -1,4 +1,4 @@
-/** Sends whole IPv4 packets as they are given, wrong and forged ones too, from a lab's host. */
+/** Sends whole IP packets as they are given, wrong and forged ones too, from a lab's host. */
 import type { LabHost } from './lab-host.ts';
 import { encodeEndpoint, LabSocket, openSocket, socketCalls, socketNumbers } from './lab-socket.ts';
 
@@ -9,14 +9,16 @@ export class RawSocket extends LabSocket {
   /**
    * @param protocol number of the protocol whose packets it receives; default: none, for sending.
    *   With one, packets are sent without header: the kernel makes it
+   * @param family of the packets' addresses
    */
-  static open(host: LabHost, protocol = IPPROTO_RAW): RawSocket {
-    return new RawSocket(openSocket(host, socketNumbers.SOCK_RAW, protocol), host.name);
+  static open(host: LabHost, protocol = IPPROTO_RAW, family: 4 | 6 = 4): RawSocket {
+    const kind = { type: socketNumbers.SOCK_RAW, family, protocol };
+    return new RawSocket(openSocket(host, kind), host.name);
   }
 
   /**
-   * The kernel routes it by `to` and fills in total length and checksum of the IP header, and the
-   * identification where that is zero.
+   * The kernel routes it by `to`. Of IPv4's header it fills in total length and checksum, and the
+   * identification where that is zero; of IPv6's nothing.
    *
    * @throws LinuxError
    */

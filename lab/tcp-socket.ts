@@ -3,12 +3,15 @@ import { constants as system } from 'node:os';
 import { errno, LinuxError } from '../src/linux/ffi.ts';
 import type { LabHost } from './lab-host.ts';
 import {
+  anyAddressFor,
   decodeEndpoint,
   type Endpoint,
   encodeEndpoint,
+  familyOfAddress,
   LabSocket,
   lengthBytes,
   openSocket,
+  SOCKET_NAME_BYTES,
   socketCalls,
   socketNumbers,
 } from './lab-socket.ts';
@@ -33,7 +36,7 @@ export interface TcpOptions {
 
 export class TcpListener extends LabSocket {
   static open(host: LabHost, local: Endpoint, options: TcpOptions = {}): TcpListener {
-    const listener = new TcpListener(openSocket(host, socketNumbers.SOCK_STREAM), host.name);
+    const listener = new TcpListener(openStream(host, local.address), host.name);
     listener.setOption(socketNumbers.SOL_SOCKET, socketNumbers.SO_REUSEADDR, 1);
     listener.setOption(
       socketNumbers.SOL_SOCKET,
@@ -47,7 +50,7 @@ export class TcpListener extends LabSocket {
 
   /** A connection that waits there. */
   take(): { readonly connection: TcpSocket; readonly from: Endpoint } | undefined {
-    const name = encodeEndpoint({ address: '0.0.0.0', port: 0 });
+    const name = new Uint8Array(SOCKET_NAME_BYTES);
     const flags = socketNumbers.SOCK_NONBLOCK | socketNumbers.SOCK_CLOEXEC;
     const length = lengthBytes(name.length);
     const result = socketCalls.accept4(this.fd, name, length, flags);
@@ -67,14 +70,15 @@ export class TcpSocket extends LabSocket {
 
   /** Not connected. `SO_REUSEADDR` is set, so that a port in TIME-WAIT can be used again. */
   static open(host: LabHost, local: Partial<Endpoint> = {}, options: TcpOptions = {}): TcpSocket {
-    const socket = new TcpSocket(openSocket(host, socketNumbers.SOCK_STREAM), host.name);
+    const { address = anyAddressFor('0.0.0.0'), port = 0 } = local;
+    const socket = new TcpSocket(openStream(host, address), host.name);
     socket.setOption(socketNumbers.SOL_SOCKET, socketNumbers.SO_REUSEADDR, 1);
     socket.setOption(
       socketNumbers.SOL_SOCKET,
       socketNumbers.SO_REUSEPORT,
       options.shared === true ? 1 : 0,
     );
-    socket.bind({ address: '0.0.0.0', port: 0, ...local });
+    socket.bind({ address, port });
     return socket;
   }
 
@@ -83,7 +87,8 @@ export class TcpSocket extends LabSocket {
     host: LabHost,
     options: TcpOptions & { readonly from?: Partial<Endpoint>; readonly to: Endpoint },
   ): TcpSocket {
-    const socket = TcpSocket.open(host, options.from, options);
+    const from = { address: anyAddressFor(options.to.address), ...options.from };
+    const socket = TcpSocket.open(host, from, options);
     socket.connect(options.to);
     return socket;
   }
@@ -213,6 +218,10 @@ export class TcpSocket extends LabSocket {
     this.setOption(socketNumbers.SOL_SOCKET, socketNumbers.SO_LINGER, linger);
     this.close();
   }
+}
+
+function openStream(host: LabHost, address: string): number {
+  return openSocket(host, { type: socketNumbers.SOCK_STREAM, family: familyOfAddress(address) });
 }
 
 const SHUT_WR = 1;

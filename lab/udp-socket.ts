@@ -3,12 +3,15 @@ import { constants as system } from 'node:os';
 import { addressOf, errno } from '../src/linux/ffi.ts';
 import type { LabHost } from './lab-host.ts';
 import {
+  anyAddressFor,
   decodeEndpoint,
   type Endpoint,
   encodeEndpoint,
+  familyOfAddress,
   LabSocket,
   lengthBytes,
   openSocket,
+  SOCKET_NAME_BYTES,
   socketCalls,
   socketNumbers,
 } from './lab-socket.ts';
@@ -23,7 +26,7 @@ export interface Datagram {
 export interface IcmpError {
   readonly type: number;
   readonly code: number;
-  /** Of 3/4: the MTU. */
+  /** Of IPv4's 3/4 and IPv6's 2: the MTU. */
   readonly info: number;
   /** Where the datagram went. */
   readonly to: Endpoint;
@@ -35,13 +38,18 @@ const DATAGRAM_BYTES_MAX = 65_535;
 /** How often to look while waiting: a lab's packets take less than a millisecond. */
 const INTERVAL_MS = 2;
 const SO_EE_ORIGIN_ICMP = 2;
+const SO_EE_ORIGIN_ICMP6 = 3;
 
 export class UdpSocket extends LabSocket {
-  /** @param local an absent address is any, an absent port is chosen by the kernel */
+  /** @param local an absent address is any of IPv4, an absent port is chosen by the kernel */
   static open(host: LabHost, local: Partial<Endpoint> = {}): UdpSocket {
-    const socket = new UdpSocket(openSocket(host, socketNumbers.SOCK_DGRAM), host.name);
-    socket.setOption(socketNumbers.SOL_IP, socketNumbers.IP_RECVERR, 1);
-    socket.bind({ address: '0.0.0.0', port: 0, ...local });
+    const { address = anyAddressFor('0.0.0.0'), port = 0 } = local;
+    const family = familyOfAddress(address);
+    const kind = { type: socketNumbers.SOCK_DGRAM, family } as const;
+    const socket = new UdpSocket(openSocket(host, kind), host.name);
+    if (family === 4) socket.setOption(socketNumbers.SOL_IP, socketNumbers.IP_RECVERR, 1);
+    else socket.setOption(socketNumbers.SOL_IPV6, socketNumbers.IPV6_RECVERR, 1);
+    socket.bind({ address, port });
     return socket;
   }
 
@@ -62,7 +70,7 @@ export class UdpSocket extends LabSocket {
   /** A datagram that has arrived. ICMP errors are passed over: `takeError` has them. */
   receive(): Datagram | undefined {
     const buffer = new Uint8Array(DATAGRAM_BYTES_MAX);
-    const name = new Uint8Array(16);
+    const name = new Uint8Array(SOCKET_NAME_BYTES);
     for (;;) {
       const size = BigInt(buffer.length);
       const nameLength = lengthBytes(name.length);
@@ -94,7 +102,7 @@ export class UdpSocket extends LabSocket {
   }
 
   takeError(): IcmpError | undefined {
-    const name = new Uint8Array(16);
+    const name = new Uint8Array(SOCKET_NAME_BYTES);
     const control = new Uint8Array(CONTROL_BYTES);
     const vector = new Uint8Array(16);
     const data = new Uint8Array(DATAGRAM_BYTES_MAX);
@@ -115,7 +123,7 @@ export class UdpSocket extends LabSocket {
   }
 }
 
-/** Room for one control message with sock_extended_err and sockaddr_in. */
+/** Room for one control message with sock_extended_err and a socket's name. */
 const CONTROL_BYTES = 64;
 const CONTROL_HEADER_BYTES = 16;
 
@@ -139,7 +147,8 @@ function encodeMessage(parts: {
 /** struct sock_extended_err of linux/errqueue.h, behind a struct cmsghdr. */
 function decodeError(control: Uint8Array<ArrayBuffer>, to: Endpoint): IcmpError | undefined {
   const view = new DataView(control.buffer, CONTROL_HEADER_BYTES);
-  if (view.getUint8(4) !== SO_EE_ORIGIN_ICMP) return undefined;
+  const origin = view.getUint8(4);
+  if (origin !== SO_EE_ORIGIN_ICMP && origin !== SO_EE_ORIGIN_ICMP6) return undefined;
   return {
     type: view.getUint8(5),
     code: view.getUint8(6),

@@ -17,7 +17,7 @@ export interface FirewallModel {
   /**
    * Who knows which forwarded packet is a reply. `conntrack`: the kernel's, so established flows
    * are accepted before any rule. `sessions`: the programs in front of nft, which say so in the
-   * packet mark; what is forwarded bypasses conntrack, and a reply is judged as its request would be.
+   * packet mark; what is forwarded bypasses conntrack, and a reply is judged as its request is.
    */
   readonly forwardedTraffic: 'conntrack' | 'sessions';
 }

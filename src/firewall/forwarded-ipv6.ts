@@ -1,7 +1,7 @@
 /**
- * What is decided about forwarded IPv6 besides the config's rules: what never crosses a router, what
- * crosses unless a rule forbids it, and the other way round. docs/compliance/ipv6.md goes through
- * RFC 4890 (ICMPv6) and RFC 6092 (firewalls of homes) one recommendation at a time.
+ * What is decided about forwarded IPv6 besides the config's rules: what never crosses a router,
+ * what crosses unless a rule forbids it, and the other way round. docs/compliance/ipv6.md goes
+ * through RFC 4890 (ICMPv6) and RFC 6092 (firewalls of homes), one recommendation at a time.
  */
 import { builtIn, drop } from './built-in-rule.ts';
 import { inNftOrder } from './expand-rule.ts';
@@ -80,8 +80,8 @@ function wayRules({ networks, wan }: FirewallModel): RulesetRule[] {
 }
 
 /**
- * RFC 6092 REC-3: not specified, loopback, IPv4-compatible and -mapped, discarded (RFC 6666), ORCHID
- * and site-local ones. Not the prefix of documentation, which labs and examples have.
+ * RFC 6092 REC-3: not specified, loopback, IPv4-compatible and -mapped, discarded (RFC 6666),
+ * ORCHID and site-local ones. Not the prefix of documentation, which labs and examples have.
  */
 const nobodysAddresses = [
   ...['::/96', '::ffff:0:0/96', '100::/64'],
@@ -104,7 +104,7 @@ function ofTypes(types: readonly (string | number)[]): readonly Match[] {
   return [{ kind: 'icmp-type', family: 6, types }];
 }
 
-/** RFC 4890 §4.3.3: what is said on one link. Its receivers ask for a hop limit of 255, or of 1. */
+/** RFC 4890 §4.3.3: what is said on one link, mostly with a hop limit that proves it. */
 const linkScoped = builtIn({
   name: 'icmpv6-of-links',
   matches: ofTypes([
@@ -127,7 +127,7 @@ const unsound = builtIn({
   statement: drop,
 });
 
-/** RFC 6092 REC-10. Errors about a session that lives are of the kind related, and never come here. */
+/** RFC 6092 REC-10. Errors about a session that lives are related, and do not come here. */
 const unrelatedErrors = builtIn({
   name: 'icmpv6-unrelated',
   matches: ofTypes([

@@ -1,7 +1,7 @@
 /** A TCP connection through the NAT, both ends of which the test holds. */
 import type { Endpoint } from '../../lab/lab-socket.ts';
 import { TcpListener, TcpSocket } from '../../lab/tcp-socket.ts';
-import { ARRIVAL_MS, addresses, type HostName, type NatLab } from './nat-lab.ts';
+import { ARRIVAL_MS, addresses, type HostName, ipv6Addresses, type NatLab } from './nat-lab.ts';
 
 export interface Connection {
   readonly inside: TcpSocket;
@@ -18,10 +18,13 @@ export async function openConnection(
     readonly port?: number;
     readonly shared?: boolean;
     readonly serverPort?: number;
+    /** Default: 4. */
+    readonly family?: 4 | 6;
   } = {},
 ): Promise<Connection> {
-  const { from = 'alice', port = 0, shared = false, serverPort = 7_000 } = options;
-  const local = { address: addresses.server, port: serverPort };
+  const { from = 'alice', port = 0, shared = false, serverPort = 7_000, family = 4 } = options;
+  const address = (family === 4 ? addresses : ipv6Addresses).server;
+  const local = { address, port: serverPort };
   using listener = TcpListener.open(place.host('server'), local);
   const inside = await TcpSocket.connected(place.host(from), {
     from: { port },

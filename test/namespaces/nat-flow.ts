@@ -23,17 +23,18 @@ import {
  *   computes what a sender left to its device
  */
 export function describeFastPath(
-  options: Pick<NatLabOptions, 'name' | 'config'> & Partial<Pick<NatLabOptions, 'checksumOffload'>>,
+  options: Pick<NatLabOptions, 'name' | 'config' | 'ipv6'> &
+    Partial<Pick<NatLabOptions, 'checksumOffload'>>,
   defineTests: (place: () => NatLab, fastPath: FastPath) => void,
 ): void {
+  const { checksumOffload: wanted = 'on', ipv6 = false } = options;
   for (const fastPath of ['auto', 'xdp', 'off'] as const) {
-    const { checksumOffload: wanted = 'on' } = options;
     const checksumOffload = fastPath === 'xdp' ? 'off' : wanted;
     describe(`with fast path ${fastPath} and checksum offload ${checksumOffload}`, () => {
       let place: NatLab | undefined;
       before(async () => {
         const config = { ...options.config, fastPath };
-        place = await NatLab.start({ name: options.name, checksumOffload, config });
+        place = await NatLab.start({ name: options.name, checksumOffload, config, ipv6 });
         await place.awaitHealth();
       });
       after(async () => {
@@ -72,6 +73,8 @@ export interface FlowOptions {
   /** Default: the server. */
   readonly to?: 'server' | 'stranger';
   readonly port?: number;
+  /** Default: 4. */
+  readonly family?: 4 | 6;
 }
 
 export class Flow implements Disposable {
@@ -88,9 +91,9 @@ export class Flow implements Disposable {
 
   /** Judged, and shown to go fast where that is switched on. */
   static async judged(place: NatLab, options: FlowOptions): Promise<Flow> {
-    const { fastPath, from = 'alice', to = 'server', port = 0 } = options;
-    const inside = place.udp(from, port);
-    const outside = place.udp(to);
+    const { fastPath, from = 'alice', to = 'server', port = 0, family = 4 } = options;
+    const inside = family === 4 ? place.udp(from, port) : place.udp6(from, port);
+    const outside = family === 4 ? place.udp(to) : place.udp6(to);
     const mapped = await place.externalEndpoint(inside, outside);
     const flow = new Flow(inside, outside, mapped);
     await assertWay(place, { fastPath, packets: 4 }, async () => {

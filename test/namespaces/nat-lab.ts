@@ -11,6 +11,8 @@
  * The internet knows no way to 10.77.0.0/24 and 10.78.0.0/24. Between isp and narrow, a packet has
  * at most 1,280 bytes. Nobody may talk to guests whom they did not talk to. The depot's network has
  * addresses of its own, and is not translated.
+ *
+ * With IPv6, every host has an address of that, too, and the internet knows the ways to all.
  */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
@@ -21,7 +23,12 @@ import type { Capture } from '../../lab/capture.ts';
 import type { Impairment } from '../../lab/impairment.ts';
 import { Lab, type LabHost } from '../../lab/lab.ts';
 import type { Endpoint } from '../../lab/lab-socket.ts';
-import { inBothDirections, type LinkDescription, type Topology } from '../../lab/topology.ts';
+import {
+  type HostDescription,
+  inBothDirections,
+  type LinkDescription,
+  type Topology,
+} from '../../lab/topology.ts';
 import { UdpSocket } from '../../lab/udp-socket.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 import type { RunningProcess } from '../../src/linux/command-runner.ts';
@@ -55,6 +62,25 @@ export const addresses = {
   moreExternals: ['192.0.2.201', '192.0.2.202'],
 } as const;
 
+/** The same hosts by IPv6; each link is a /64. */
+export const ipv6Addresses = {
+  alice: '2001:db8:77::10',
+  bob: '2001:db8:77::11',
+  guest: '2001:db8:78::10',
+  depot: '2001:db8:79::20',
+  gatewayLan: '2001:db8:77::1',
+  gatewayGuests: '2001:db8:78::1',
+  gatewayDepot: '2001:db8:79::1',
+  gatewayWan: '2001:db8:51::1',
+  isp: '2001:db8:51::fe',
+  server: '2001:db8:113::10',
+  stranger: '2001:db8:114::130',
+  narrow: '2001:db8:2::2',
+  far: '2001:db8:3::130',
+} as const;
+/** All of the inside. */
+const INSIDE_IPV6 = '2001:db8:70::/44';
+
 /** Addresses that no packet on the WAN may show. */
 const INSIDE = /^10\.(77|78)\./;
 
@@ -78,6 +104,9 @@ export type HostName =
   | 'narrow'
   | 'far';
 
+/** Whose sockets tests open. */
+export type SpeakingHost = Exclude<HostName, 'gateway'>;
+
 export type ChecksumOffload = 'on' | 'off';
 
 export interface NatConfig {
@@ -89,6 +118,8 @@ export interface NatConfig {
   readonly nat?: string;
   readonly sessions?: number;
   readonly guestsFiltering?: 'address-dependent' | 'address-and-port-dependent';
+  /** Of the LAN. */
+  readonly lanFiltering?: 'endpoint-independent' | 'address-dependent';
   readonly fastPath?: FastPath;
   /** Interfaces whose packets are always routed, whatever `fastPath` says. */
   readonly slowInterfaces?: readonly string[];
@@ -102,6 +133,8 @@ export interface NatLabOptions {
   readonly name: string;
   readonly checksumOffload: ChecksumOffload;
   readonly config?: NatConfig;
+  /** Default: IPv4 alone. */
+  readonly ipv6?: boolean;
   /** `masquerade`: a symmetric NAT of the kernel alone instead of the product, to compare with. */
   readonly translator?: 'gatehouse' | 'masquerade';
   /** Links of hosts that are not perfect. */
@@ -199,7 +232,8 @@ export class NatLab implements AsyncDisposable {
   configText(changes: NatConfig = {}): string {
     const config = { ...this.#config, ...changes };
     const { rules = [], portForwards = [], wanAddress = addresses.external } = config;
-    const { guestsFiltering = 'address-and-port-dependent' } = config;
+    const { guestsFiltering = 'address-and-port-dependent', lanFiltering } = config;
+    const lanNat = lanFiltering === undefined ? '' : `, nat: { filtering: ${lanFiltering} }`;
     const { nat, sessions = SESSIONS, fastPath = 'auto', slowInterfaces = [] } = config;
     const slow = slowInterfaces.map((name) => `${name}: { fastPath: off }`);
     const list = (items: readonly string[]) =>
@@ -208,7 +242,7 @@ export class NatLab implements AsyncDisposable {
 version: 1
 wan: { interface: wan0, address: ${wanAddress}/24, gateway: ${addresses.isp} }
 networks:
-  lan: { interfaces: [lan0], address: ${addresses.gatewayLan}/24 }
+  lan: { interfaces: [lan0], address: ${addresses.gatewayLan}/24${lanNat} }
   guests:
     interfaces: [guest0]
     address: ${addresses.gatewayGuests}/24
@@ -295,8 +329,13 @@ paths: { state: ${this.#stateFolder}, runtime: ${this.#runtimeFolder} }
   }
 
   /** @param name with a socket at its address, and at the port if one is wanted */
-  udp(name: Exclude<HostName, 'gateway'>, port = 0): UdpSocket {
+  udp(name: SpeakingHost, port = 0): UdpSocket {
     return UdpSocket.open(this.host(name), { address: addresses[name], port });
+  }
+
+  /** As `udp`, with the host's address of IPv6. */
+  udp6(name: SpeakingHost, port = 0): UdpSocket {
+    return UdpSocket.open(this.host(name), { address: ipv6Addresses[name], port });
   }
 
   /** Sets both ends of a link. */
@@ -309,7 +348,7 @@ paths: { state: ${this.#stateFolder}, runtime: ${this.#runtimeFolder} }
   /** No host has received a packet whose checksum was wrong. */
   async assertChecksums(): Promise<void> {
     for (const name of hostNames) {
-      const text = await this.output(name, 'cat', '/proc/net/snmp');
+      const text = await this.output(name, 'cat', '/proc/net/snmp', '/proc/net/snmp6');
       assert.deepEqual(wrongChecksums(text), [], `${name} received wrong checksums`);
     }
   }
@@ -438,10 +477,15 @@ const hostNames = [
   ...(['isp', 'server', 'stranger', 'narrow', 'far'] as const),
 ] as const satisfies readonly HostName[];
 
-/** Counters of /proc/net/snmp, a line of names and one of values for each protocol. */
+/**
+ * Counters of /proc/net/snmp, a line of names and one of values for each protocol, and of snmp6, a
+ * line each.
+ */
 function wrongChecksums(text: string): string[] {
   const lines = text.split('\n');
   return lines.flatMap((line, index) => {
+    const [, name6, count6] = /^(\w+6InCsumErrors)\s+(\d+)$/.exec(line) ?? [];
+    if (name6 !== undefined) return count6 === '0' ? [] : [`${name6} ${count6}`];
     const names = line.split(' ');
     const at = names.indexOf('InCsumErrors');
     const count = lines[index + 1]?.split(' ')[at];
@@ -465,7 +509,81 @@ const quiet = {
 };
 const router = { ...quiet, 'net.ipv4.ip_forward': '1' };
 
-function topology({ checksumOffload, impaired = {} }: NatLabOptions): Topology {
+/** With every ICMP error. Addresses stay where they are while an interface is down, as IPv4's do. */
+const withIpv6 = {
+  'net.ipv6.conf.all.disable_ipv6': '0',
+  'net.ipv6.conf.default.disable_ipv6': '0',
+  'net.ipv6.conf.all.keep_addr_on_down': '1',
+  'net.ipv6.conf.default.keep_addr_on_down': '1',
+  'net.ipv6.icmp.ratelimit': '0',
+};
+
+/** Of each interface, and routes. */
+const ipv6Hosts = {
+  alice: { eth0: ipv6Addresses.alice, routes: [['default', ipv6Addresses.gatewayLan]] },
+  bob: { eth0: ipv6Addresses.bob, routes: [['default', ipv6Addresses.gatewayLan]] },
+  guest: { eth0: ipv6Addresses.guest, routes: [['default', ipv6Addresses.gatewayGuests]] },
+  depot: { eth0: ipv6Addresses.depot, routes: [['default', ipv6Addresses.gatewayDepot]] },
+  gateway: {
+    wan0: ipv6Addresses.gatewayWan,
+    lan0: ipv6Addresses.gatewayLan,
+    guest0: ipv6Addresses.gatewayGuests,
+    depot0: ipv6Addresses.gatewayDepot,
+    routes: [['default', ipv6Addresses.isp]],
+  },
+  isp: {
+    wan0: ipv6Addresses.isp,
+    server0: '2001:db8:113::1',
+    stranger0: '2001:db8:114::1',
+    narrow0: '2001:db8:2::1',
+    routes: [
+      [INSIDE_IPV6, ipv6Addresses.gatewayWan],
+      ['2001:db8:3::/64', ipv6Addresses.narrow],
+    ],
+  },
+  server: { eth0: ipv6Addresses.server, routes: [['default', '2001:db8:113::1']] },
+  stranger: { eth0: ipv6Addresses.stranger, routes: [['default', '2001:db8:114::1']] },
+  narrow: {
+    isp0: ipv6Addresses.narrow,
+    far0: '2001:db8:3::129',
+    routes: [['default', '2001:db8:2::1']],
+  },
+  far: { eth0: ipv6Addresses.far, routes: [['default', '2001:db8:3::129']] },
+} as const satisfies Record<
+  HostName,
+  Readonly<Record<string, string | readonly (readonly [string, string])[]>> & {
+    readonly routes: readonly (readonly [string, string])[];
+  }
+>;
+
+function addIpv6(plain: Topology): Topology {
+  const hosts = Object.entries(plain.hosts).map(([name, host]) => {
+    if (!isKeyOf(ipv6Hosts, name)) return [name, host] as const;
+    const { routes, ...interfaces } = ipv6Hosts[name];
+    const added = Object.entries(interfaces).map(([at, address]) => {
+      return [at, [...(host.addresses?.[at] ?? []), `${address}/64`]] as const;
+    });
+    const forwarding = name === 'isp' || name === 'narrow' ? '1' : '0';
+    const description: HostDescription = {
+      ...host,
+      addresses: Object.fromEntries(added),
+      routes: [...(host.routes ?? []), ...routes.map(([to, via]) => ({ to, via }))],
+      sysctls: { ...host.sysctls, ...withIpv6, 'net.ipv6.conf.all.forwarding': forwarding },
+    };
+    return [name, description] as const;
+  });
+  return { ...plain, hosts: Object.fromEntries(hosts) };
+}
+
+function isKeyOf<T extends object>(value: T, key: PropertyKey): key is keyof T {
+  return key in value;
+}
+
+function topology(options: NatLabOptions): Topology {
+  return options.ipv6 === true ? addIpv6(ipv4Topology(options)) : ipv4Topology(options);
+}
+
+function ipv4Topology({ checksumOffload, impaired = {} }: NatLabOptions): Topology {
   const host = (address: string, via: string) => ({
     addresses: { eth0: [address] },
     routes: [{ to: 'default', via }],
