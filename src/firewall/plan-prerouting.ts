@@ -43,8 +43,8 @@ const NO_ADDRESS_YET = '0.0.0.0';
  * From a network come only its own sources (BCP 38): a host that borrows another's address could
  * use up that one's quota, and would be judged by its rules. IPv4 alone, since a network's IPv6
  * prefixes are not known here; the routes know them (src/firewall/forwarded-ipv6.ts). One
- * comparison an address instead of a set: while a change of the ruleset is committed, a look-up in a
- * set of ranges (Linux 6.18) may not find what is there.
+ * comparison an address instead of a set: while a change of the ruleset is committed, a look-up in
+ * a set of ranges (Linux 6.18) may not find what is there.
  */
 function insideMartianRules({ networks }: FirewallModel): RulesetRule[] {
   return networks.flatMap(({ name, interfaces, addresses }) => {

@@ -7,10 +7,25 @@ import { RawSocket } from '../../lab/raw-socket.ts';
 import { TcpListener, TcpSocket } from '../../lab/tcp-socket.ts';
 import type { IcmpError, UdpSocket } from '../../lab/udp-socket.ts';
 import { waitFor } from '../../lab/wait-for.ts';
-import { output, TIMEOUT_MS } from './gatehouse-lab.ts';
+import { TIMEOUT_MS } from './gatehouse-lab.ts';
 import { assertConnected, openConnection } from './nat-connection.ts';
-import { assertWay, describeFastPath, Flow, frameWith, later, sendFrame } from './nat-flow.ts';
-import { ARRIVAL_MS, addresses, endpointOf, type FastPath, type NatLab } from './nat-lab.ts';
+import {
+  assertWay,
+  describeFastPath,
+  Flow,
+  frameWith,
+  later,
+  narrow,
+  sendFrame,
+} from './nat-flow.ts';
+import {
+  ARRIVAL_MS,
+  addresses,
+  endpointOf,
+  type FastPath,
+  NARROW_MTU,
+  type NatLab,
+} from './nat-lab.ts';
 import { udpPacket } from './nat-packets.ts';
 
 const { external, gatewayLan } = addresses;
@@ -20,7 +35,6 @@ const TIME_EXCEEDED = 11;
 const NO_OPERATION = 1;
 /** RFC 791 §3.1, with room for two addresses. */
 const RECORD_ROUTE = [7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, NO_OPERATION];
-const NARROW_MTU = 1_280;
 const ETHERNET_HEADER_BYTES = 14;
 const IP_TOS = 1;
 const IPTOS_LOWDELAY = 0x10;
@@ -49,41 +63,6 @@ async function assertError(socket: UdpSocket, expected: Partial<IcmpError>): Pro
 function setMtuDiscovery(socket: UdpSocket, how: 'DO' | 'DONT'): void {
   const value = socketNumbers[`IP_PMTUDISC_${how}`];
   socket.setOption(socketNumbers.SOL_IP, socketNumbers.IP_MTU_DISCOVER, value);
-}
-
-/** Both ends of each, and whatever is between. */
-const linkEnds = {
-  wan0: [
-    ['gateway', 'wan0'],
-    ['isp', 'wan0'],
-  ],
-  lan0: [
-    ['gateway', 'lan0'],
-    ['switch', 'gateway'],
-    ['switch', 'alice'],
-    ['alice', 'eth0'],
-  ],
-} as const;
-
-/** One of the gateway's links. The hosts behind the next one know nothing about it. */
-async function narrow(place: NatLab, link: 'wan0' | 'lan0'): Promise<AsyncDisposable> {
-  const setMtu = async (bytes: number) => {
-    for (const [host, name] of linkEnds[link]) {
-      const argv = ['ip', 'link', 'set', 'dev', name, 'mtu', `${bytes}`] as const;
-      await output(place.lab.host(host), ...argv);
-    }
-  };
-  const forget = async () => {
-    for (const name of ['alice', 'server'] as const) {
-      await place.output(name, 'ip', 'route', 'flush', 'cache');
-    }
-  };
-  await forget();
-  await setMtu(NARROW_MTU);
-  return later(async () => {
-    await setMtu(1_500);
-    await forget();
-  });
 }
 
 describeFastPath({ name: 'natfast', config }, (place, fastPath) => {

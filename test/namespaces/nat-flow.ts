@@ -7,11 +7,13 @@ import { sendThroughRing } from '../../lab/packet-ring.ts';
 import type { UdpSocket } from '../../lab/udp-socket.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 import { udpFrame } from '../../src/testing/packet-builder.ts';
+import { output } from './gatehouse-lab.ts';
 import {
   ARRIVAL_MS,
   endpointOf,
   type FastPath,
   type HostName,
+  NARROW_MTU,
   NatLab,
   type NatLabOptions,
 } from './nat-lab.ts';
@@ -23,18 +25,18 @@ import {
  *   computes what a sender left to its device
  */
 export function describeFastPath(
-  options: Pick<NatLabOptions, 'name' | 'config' | 'ipv6'> &
+  options: Pick<NatLabOptions, 'name' | 'config' | 'ipv6' | 'impaired'> &
     Partial<Pick<NatLabOptions, 'checksumOffload'>>,
   defineTests: (place: () => NatLab, fastPath: FastPath) => void,
 ): void {
-  const { checksumOffload: wanted = 'on', ipv6 = false } = options;
+  const { checksumOffload: wanted = 'on', config: given, ...rest } = options;
   for (const fastPath of ['auto', 'xdp', 'off'] as const) {
     const checksumOffload = fastPath === 'xdp' ? 'off' : wanted;
     describe(`with fast path ${fastPath} and checksum offload ${checksumOffload}`, () => {
       let place: NatLab | undefined;
       before(async () => {
-        const config = { ...options.config, fastPath };
-        place = await NatLab.start({ name: options.name, checksumOffload, config, ipv6 });
+        const config = { ...given, fastPath };
+        place = await NatLab.start({ ...rest, checksumOffload, config });
         await place.awaitHealth();
       });
       after(async () => {
@@ -177,6 +179,43 @@ export async function macAddressOf(place: NatLab, host: HostName, interfaceName:
   const shown = await place.output(host, 'ip', '-json', 'link', 'show', 'dev', interfaceName);
   const [{ address } = { address: '' }] = JSON.parse(shown) as { readonly address: string }[];
   return address;
+}
+
+/** Both ends of each, and whatever is between. */
+const linkEnds = {
+  wan0: [
+    ['gateway', 'wan0'],
+    ['isp', 'wan0'],
+  ],
+  lan0: [
+    ['gateway', 'lan0'],
+    ['switch', 'gateway'],
+    ['switch', 'alice'],
+    ['alice', 'eth0'],
+  ],
+} as const;
+
+/** One of the gateway's links. The hosts behind the next one know nothing about it. */
+export async function narrow(place: NatLab, link: 'wan0' | 'lan0'): Promise<AsyncDisposable> {
+  const setMtu = async (bytes: number) => {
+    for (const [host, name] of linkEnds[link]) {
+      const argv = ['ip', 'link', 'set', 'dev', name, 'mtu', `${bytes}`] as const;
+      await output(place.lab.host(host), ...argv);
+    }
+  };
+  const forget = async () => {
+    for (const name of ['alice', 'server'] as const) {
+      for (const family of ['-4', '-6']) {
+        await place.output(name, 'ip', family, 'route', 'flush', 'cache');
+      }
+    }
+  };
+  await forget();
+  await setMtu(NARROW_MTU);
+  return later(async () => {
+    await setMtu(1_500);
+    await forget();
+  });
 }
 
 /** The one frame that carries a payload. */

@@ -7,7 +7,8 @@ const page = 'docs/compliance/page.md';
 const around = {
   'src/nat/nat.test.ts':
     "test('rfc1-req1 survive-1 it holds', () => {});\nassert.equal('rfc1-req7', 1);",
-  'test/namespaces/nat.test.ts': 'test(`Survive-2 RFC 1 REQ-14: $' + '{some} bytes`, () => {});',
+  'test/namespaces/nat.test.ts':
+    'test(`Survive-2 RFC 1 REQ-14 RFC 1 REC-2: $' + '{some} bytes`, () => {});',
   'src/testing/nat-tcp-cases.ts': "const all = [{ name: 'rfc1-s2.1 timers', note: 'rfc1-req8' }];",
   'src/testing/nat-case.ts': "const one = { name: 'rfc1-req9' };",
 };
@@ -25,7 +26,11 @@ async function assertFound(row: string, expected: RegExp): Promise<void> {
 }
 
 test('words that titles have pass, in either case and as the RFC writes them', async () => {
-  const rows = ['| a | `rfc1-req1`, `SURVIVE-1` |', '| b | `survive-2` |', '| c | `rfc1-req14` |'];
+  const rows = [
+    '| a | `rfc1-req1`, `SURVIVE-1` |',
+    '| b | `survive-2` |',
+    '| c | `rfc1-req14`, `rfc1-rec2` |',
+  ];
   assert.deepEqual(await findingsIn(...rows, '| d | `rfc1-s2.1` |'), []);
 });
 

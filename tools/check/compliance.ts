@@ -1,6 +1,7 @@
 /**
  * What docs/compliance/ says is shown by tests: each word in the last column of its tables stands
- * in the title of a test. A word such as `rfc4787-req1` may be written "RFC 4787 REQ-1" there.
+ * in the title of a test. A word such as `rfc4787-req1` may be written "RFC 4787 REQ-1" there, and
+ * `rfc6092-rec1` "RFC 6092 REC-1".
  */
 import type { Check, Finding } from './check.ts';
 import { type Block, blocksOf, codeSpansOf } from './markdown.ts';
@@ -69,7 +70,7 @@ function wordsOfTitles(repository: Repository): Set<string> {
 function wordsOf(title: string): string[] {
   return title
     .toLowerCase()
-    .replaceAll(/\brfc (\d+) req-/g, 'rfc$1-req')
+    .replaceAll(/\brfc (\d+) re([qc])-/g, 'rfc$1-re$2')
     .split(/[^a-z0-9.-]+/);
 }
 
