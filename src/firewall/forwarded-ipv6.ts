@@ -19,7 +19,7 @@ export function refusedUnlessAllowed({ wan }: FirewallModel): RulesetRule[] {
   return [...(wan === undefined ? [] : uniqueLocalRules(wan.interface)), unsound, unrelatedErrors];
 }
 
-/** What the WAN may open besides mappings. */
+/** What the WAN may open besides mappings: RFC 4890 §4.3.1, RFC 6092 REC-21, 22, 24 and 26. */
 export function openedFromWan(ends: { readonly wan: string; readonly inside: readonly string[] }) {
   const between: Match[] = [
     { kind: 'input-interface', names: [ends.wan] },
@@ -31,16 +31,18 @@ export function openedFromWan(ends: { readonly wan: string; readonly inside: rea
       name: 'ping',
       part: 'inward',
       matches: [...between, { kind: 'icmp-type', family: 6, types: ['echo-request'] }],
-      statement: pingLimit,
+      statement: limited,
     }),
     builtIn({
       name: 'ipsec',
       matches: [...between, ipv6, { kind: 'protocol', protocols: ['esp', 'ah', 'hip'] }],
+      statement: limited,
     }),
     builtIn({
       name: 'ipsec',
       part: 'ike',
       matches: [...between, ipv6, { kind: 'destination-port', protocol: 'udp', ranges: [ike] }],
+      statement: limited,
     }),
   ];
 }
@@ -49,10 +51,11 @@ const ipv6: Match = { kind: 'family', family: 6 };
 const IKE_PORT = 500;
 
 /**
- * RFC 4890 §4.3.1: without these nobody outside learns whether a host can be reached. Few enough
- * that whoever tries all addresses of a network does not fill the table of neighbours.
+ * Of each of these, so that whoever tries all addresses of a network does not fill the kernel's
+ * table of neighbours (RFC 6583): an address that nobody has stands there for three seconds, and
+ * 1,024 have room. What belongs to a session that was let in is approved, and not counted.
  */
-const pingLimit: Statement = { kind: 'accept-limited', perSecond: 100, burst: 50 };
+const limited: Statement = { kind: 'accept-limited', perSecond: 50, burst: 50 };
 
 /**
  * A source is looked for by the routes, since no config says which IPv6 prefixes a network has: it

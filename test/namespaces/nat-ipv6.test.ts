@@ -118,6 +118,17 @@ describeFastPath({ name: 'natsix', ipv6: true }, (place, fastPath) => {
     }
   });
 
+  test('survive-80 a SYN names a segment that fits the narrow link behind the gateway', async () => {
+    await using _narrowed = await narrow(place(), 'wan0');
+    const capture = await place().captureWan();
+    const { inside, outside } = await openConnection(place(), { family: 6 });
+    const syns = await capture.packets(['tcp.options.mss_val'], 'ipv6 && tcp.flags.syn == 1');
+    const fitting = `${NARROW_MTU - 60}`;
+    assert.deepEqual(syns[0], { 'tcp.options.mss_val': fitting });
+    inside.reset();
+    outside.close();
+  });
+
   defineBulkTests(place, fastPath);
 
   test('survive-65 datagrams larger than a frame pass both ways', async () => {
