@@ -64,8 +64,8 @@ __noinline int six_find_way(struct __sk_buff *skb, struct nat_run *run, __u32 fr
 	if (route.ifindex != interface)
 		return NAT_WAY_ASTRAY;
 	if (result != BPF_FIB_LKUP_RET_SUCCESS || route.family != AF_INET6 || !is_plain ||
-	    interface == skb->ifindex || skb->pkt_type != PACKET_HOST || !six_has_fast_path(from) ||
-	    !six_has_fast_path(to))
+	    interface == skb->ifindex || skb->pkt_type != PACKET_HOST ||
+	    !(six_fast_path_at(from) & six_fast_path_at(to) & NAT_FAST_PATH_TC))
 		return NAT_WAY_SLOW;
 	__builtin_memcpy(six->next_hop, route.ipv6_dst, sizeof(six->next_hop));
 	return interface;

@@ -77,15 +77,16 @@ static __always_inline __u32 six_interface_at(__u32 place)
 	return network ? network->interface : 0;
 }
 
-static __always_inline int six_has_fast_path(__u32 place)
+/* Bits of enum nat_fast_path. */
+static __always_inline __u32 six_fast_path_at(__u32 place)
 {
 	const struct nat_settings *settings = nat_get_settings();
 	const struct nat_network *network;
 
 	if (place == NAT_PLACE_WAN)
-		return settings && settings->wan_fast_path;
+		return settings ? settings->wan_fast_path : 0;
 	network = six_network_at(place);
-	return network && network->fast_path;
+	return network ? network->fast_path : 0;
 }
 
 static __always_inline __u32 six_filtering_at(__u32 place)
