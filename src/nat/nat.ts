@@ -3,12 +3,15 @@
  * tests. Tables are plain maps with a size, so that what depends on the kernel's buckets differs:
  * which of several sessions goes when there is no room. There is no fast path.
  */
+import type { IpAddress } from '../net/ip-address.ts';
 import type { Ipv4Address } from '../net/ipv4-address.ts';
+import { ipv6Address } from '../net/ipv6-address.ts';
 import { FragmentTable } from './fragment-table.ts';
 import { Generations, generationMark } from './generations.ts';
 import { handleIngress, markOf } from './ingress.ts';
 import { handleInsideEgress, isKnownToInside } from './inside-egress.ts';
 import { isIpv4Frame, parseIpv4Packet } from './ipv4-packet.ts';
+import { digestOf } from './ipv6-digest.ts';
 import { handleIpv6 } from './ipv6-hooks.ts';
 import { isIpv6Frame } from './ipv6-packet.ts';
 import { MappingTable, type NatClass } from './mapping-table.ts';
@@ -143,8 +146,11 @@ export class NatTwin {
   }
 
   /** nft judges an address otherwise from now on. */
-  raiseAddressGeneration(address: Ipv4Address): void {
-    this.#state.generations.raise(address);
+  raiseAddressGeneration({ family, bits }: IpAddress): void {
+    const { generations, settings } = this.#state;
+    const { hashKey } = settings;
+    const isIpv6 = family === 6;
+    generations.raise(isIpv6 ? digestOf(hashKey, ipv6Address(bits)).digest : Number(bits));
   }
 
   /** Interfaces went, came, or have other numbers from now on. */

@@ -5,7 +5,7 @@ import type { PortForward } from '../nat/nat.ts';
 import type { NatCounterName, NatCounts } from '../nat/nat-counters.ts';
 import { type NatHook, type PacketKind, packetKinds, packetMarks } from '../nat/nat-hook.ts';
 import type { NatInterfaces, NatSettings } from '../nat/nat-settings.ts';
-import { type Ipv4Address, requireIpv4Address } from '../net/ipv4-address.ts';
+import { type IpAddress, requireIpAddress } from '../net/ip-address.ts';
 import { describeFrame, type Frame } from './nat-packets.ts';
 import { natTestSettings } from './nat-test-settings.ts';
 import {
@@ -30,7 +30,7 @@ export interface NatCase {
 export type NatStep =
   | { readonly wait: number }
   | { readonly newRules: number }
-  | { readonly changedAddress: Ipv4Address }
+  | { readonly changedAddress: IpAddress }
   | { readonly newInterfaces: NatInterfaces }
   | { readonly kill: 'all sessions' }
   | { readonly judged: readonly number[] }
@@ -84,7 +84,7 @@ export function newRules(generation: number): NatStep {
 
 /** nft judges an address otherwise from now on: as if a table of the rules had it, or lost it. */
 export function changeAbout(address: string): NatStep {
-  return { changedAddress: requireIpv4Address(address) };
+  return { changedAddress: requireIpAddress(address) };
 }
 
 /** From now on addresses belong to these interfaces. */

@@ -6,6 +6,7 @@ import { natFragmentCases } from './nat-fragment-cases.ts';
 import { natGenerationCases } from './nat-generation-cases.ts';
 import { natHairpinCases } from './nat-hairpin-cases.ts';
 import { natIcmpCases } from './nat-icmp-cases.ts';
+import { natIpv6ErrorCases } from './nat-ipv6-error-cases.ts';
 import { natIpv6FilteringCases } from './nat-ipv6-filtering-cases.ts';
 import { natIpv6PacketCases } from './nat-ipv6-packet-cases.ts';
 import { natIpv6SessionCases } from './nat-ipv6-session-cases.ts';
@@ -27,5 +28,6 @@ export const natCases: readonly NatCase[] = [
   ...natGenerationCases,
   ...natIpv6PacketCases,
   ...natIpv6SessionCases,
+  ...natIpv6ErrorCases,
   ...natIpv6FilteringCases,
 ];

@@ -193,7 +193,7 @@ const lifetimes: readonly NatCase[] = [
     ],
   },
   {
-    name: 'rfc4787-req6 what the host sends keeps its endpoint open, and so does who answers it',
+    name: 'rfc6092-rec16 what the host sends keeps its endpoint open, and so does who answers it',
     steps: [
       ...asks(WIDE, ...opened),
       wait(times.udp),

@@ -5,6 +5,7 @@ import { ipv4Address } from '../net/ipv4-address.ts';
 import { ipv6Address, parseIpv6Address } from '../net/ipv6-address.ts';
 import {
   type Counted,
+  changeAbout,
   judgedBy,
   kill,
   type NatCase,
@@ -15,16 +16,7 @@ import {
 } from './nat-case.ts';
 import { approved, unjudged } from './nat-crossing.ts';
 import { comesFrom, crosses, interfacesAt, leavesBy, staysBefore } from './nat-ipv6-crossing.ts';
-import {
-  type Frame,
-  icmpError,
-  ping,
-  type Route,
-  rawIp,
-  tcp,
-  udp,
-  withBytes,
-} from './nat-packets.ts';
+import { type Frame, icmpError, ping, type Route, rawIp, tcp, udp } from './nat-packets.ts';
 import { natTestSettings } from './nat-test-settings.ts';
 
 const { times } = natTestSettings;
@@ -44,20 +36,42 @@ const opened: Counted = ['sessionsOpened'];
 
 const question = udp(`[${host}]:5000 > [${remote}]:53`);
 const answer = udp(`[${remote}]:53 > [${host}]:5000`);
+const others = udp(`[${neighbour}]:5000 > [2001:db8:9::3]:53`);
 const strange = udp(`[${stranger}]:9 > [${host}]:80`);
 const toStranger = udp(`[${host}]:80 > [${stranger}]:9`);
 
 const kinds: readonly NatCase[] = [
   {
-    name: 'a session of UDP has a request and a reply, and lives as long as that of IPv4',
+    name: 'rfc6092-rec14 a session of UDP lives for its time behind the last packet of either end',
     steps: [
       ...crosses(outward, question, unjudged('request', 0), ...opened),
       ...crosses(inward, answer, unjudged('reply', 0)),
       wait(times.udp),
       ...comesFrom('wan', answer, unjudged('reply', 0)),
-      wait(times.udp + 1),
+      wait(times.udp),
+      ...comesFrom(0, question, unjudged('request', 0)),
+      wait(times.udp),
+      judgedBy(0),
+      wait(1),
       judgedBy(),
     ],
+  },
+  {
+    name: 'rfc6092-rec12 a session of another protocol lives for a time of its own',
+    steps: [50, 51, 132, 253].flatMap((protocol) => [
+      ...crosses(
+        outward,
+        rawIp(`${host} > ${remote}`, protocol),
+        unjudged('request', 0),
+        ...opened,
+      ),
+      wait(times.other),
+      ...comesFrom('wan', rawIp(`${remote} > ${host}`, protocol), unjudged('reply', 0)),
+      wait(times.other),
+      judgedBy(0),
+      wait(1),
+      judgedBy(),
+    ]),
   },
   {
     name: 'a stranger’s packet is a request, which opens a session where nft lets it through',
@@ -166,9 +180,14 @@ const established: readonly NatStep[] = [
 
 const connections: readonly NatCase[] = [
   {
-    name: 'a connection lives through its three states, as one of IPv4',
+    name: 'rfc6092-rec35 a connection lives for the time of each of its states',
     steps: [
       newRules(1),
+      ...crosses(outward, segment(toServer, 'S', 1000), unjudged('request', 1), ...opened),
+      wait(times.tcpOpening),
+      judgedBy(1),
+      wait(1),
+      judgedBy(),
       ...established,
       wait(times.tcpEstablished),
       ...comesFrom('wan', segment(fromServer, 'FA', 9001, 1001), approved('reply', 1)),
@@ -248,6 +267,31 @@ const connections: readonly NatCase[] = [
 ];
 
 const judgements: readonly NatCase[] = [
+  {
+    name: 'a change about one address of IPv6 has its sessions judged once more, and no others',
+    steps: [
+      newRules(1),
+      ...crosses(outward, question, unjudged('request', 1), ...opened),
+      ...crosses(inward, strange, unjudged('request', 1), ...opened),
+      ...crosses({ from: 1, to: 'wan' }, others, unjudged('request', 1), ...opened),
+      judgedBy(1, 1, 1),
+      changeAbout(remote),
+      ...comesFrom('wan', answer, unjudged('reply', 2)),
+      ...comesFrom('wan', strange, approved('request', 1)),
+      ...comesFrom(1, others, approved('request', 1)),
+      ...leavesBy(outward, question, unjudged('request', 1)),
+      judgedBy(1, 1, 1),
+      ...crosses(outward, question, unjudged('request', 2)),
+      judgedBy(1, 1, 2),
+      ...comesFrom('wan', answer, approved('reply', 2)),
+      changeAbout(host),
+      ...comesFrom('wan', answer, unjudged('reply', 3)),
+      ...comesFrom('wan', strange, unjudged('request', 2)),
+      ...comesFrom(1, others, approved('request', 1)),
+      changeAbout('10.77.0.2'),
+      ...comesFrom(1, others, approved('request', 1)),
+    ],
+  },
   {
     name: 'nft judges a session of IPv6 once, and once more after each change of the rules',
     steps: [
@@ -372,82 +416,6 @@ const quotas: readonly NatCase[] = [
   },
 ];
 
-const quoted = udp(`[${host}]:5000 > [${remote}]:53`, { payloadBytes: 40 });
-
-function error(options: Partial<Parameters<typeof icmpError>[1]>, to: string = host): Frame {
-  return icmpError(`${router} > ${to}`, { type: 1, quoted, ...options });
-}
-
-/** The quoted packet begins here in the frame of an error without extension headers. */
-const QUOTED_AT = 14 + 40 + 8;
-
-const errors: readonly NatCase[] = [
-  {
-    name: 'rfc4890-s4.3.1 survive-64 errors about a live session are related, from whomever',
-    steps: [
-      newRules(1),
-      ...crosses(outward, question, unjudged('request', 1), ...opened),
-      ...[1, 2, 3, 4].flatMap((type) => [
-        ...crosses(inward, error({ type }), unjudged('related', 1)),
-        ...comesFrom(1, error({ type }), unjudged('related', 1)),
-      ]),
-      ...crosses(
-        outward,
-        icmpError(`${host} > ${remote}`, { type: 1, code: 4, quoted: answer }),
-        unjudged('related', 1),
-      ),
-      ...comesFrom('wan', error({ checksum: 'wrong' }), unjudged('related', 1)),
-      ...comesFrom('wan', error({ quotedTransportBytes: 8 }), unjudged('related', 1)),
-      judgedBy(1),
-    ],
-  },
-  {
-    name: 'survive-64 errors about no live session, or for another host, go on as requests',
-    steps: [
-      ...comesFrom('wan', error({}), unjudged('request', 0)),
-      ...crosses(outward, question, unjudged('request', 0), ...opened),
-      ...crosses(inward, error({}, neighbour), unjudged('request', 0)),
-      ...crosses(inward, error({ quoted: answer }), unjudged('request', 0)),
-      ...crosses(
-        inward,
-        error({ quoted: udp(`[${host}]:5001 > [${remote}]:53`) }),
-        unjudged('request', 0),
-      ),
-      ...crosses(inward, error({ quotedTransportBytes: 7 }), unjudged('request', 0)),
-      ...crosses(inward, withBytes(error({}), QUOTED_AT, [0x40]), unjudged('request', 0)),
-      ...crosses(inward, withBytes(error({}), QUOTED_AT + 6, [0]), unjudged('request', 0)),
-      wait(times.udp + 1),
-      ...comesFrom('wan', error({}), unjudged('request', 0)),
-    ],
-  },
-  {
-    name: 'survive-64 errors prolong nothing, and end nothing',
-    steps: [
-      ...crosses(outward, question, unjudged('request', 0), ...opened),
-      wait(times.udp),
-      ...crosses(inward, error({}), unjudged('related', 0)),
-      judgedBy(0),
-      wait(1),
-      judgedBy(),
-    ],
-  },
-  {
-    name: 'errors about pings and about protocols without ports are related, too',
-    steps: [
-      ...crosses(outward, echo(128), unjudged('request', 0), ...opened),
-      ...comesFrom('wan', error({ quoted: echo(128) }), unjudged('related', 0)),
-      ...comesFrom('wan', error({ quoted: echo(128, 8) }), unjudged('request', 0)),
-      ...comesFrom('wan', error({ quoted: echo(1) }), unjudged('request', 0)),
-      ...crosses(outward, rawIp(`${host} > ${remote}`, 50), unjudged('request', 0), ...opened),
-      ...comesFrom(
-        'wan',
-        error({ quoted: rawIp(`${host} > ${remote}`, 50) }),
-        unjudged('related', 0),
-      ),
-    ],
-  },
-];
-
 function digestAddress(text: string): number {
   const address = parseIpv6Address(text);
   return digestOf(natTestSettings.hashKey, ipv6Address(address ?? 0n)).digest;
@@ -543,6 +511,5 @@ export const natIpv6SessionCases: readonly NatCase[] = [
   ...connections,
   ...judgements,
   ...quotas,
-  ...errors,
   ...digests,
 ];

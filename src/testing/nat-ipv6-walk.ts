@@ -75,6 +75,8 @@ interface Underway {
 }
 
 export class Ipv6Walk {
+  /** Of those who speak. */
+  readonly addresses = addresses;
   readonly #random: SeededRandom;
   readonly #next: Underway[] = [];
   readonly #seen: Frame[] = [];

@@ -125,7 +125,8 @@ export class NatWalk {
   /** Seldom by so much that the mark has the same bits again. */
   #changeAbout(): WalkStep {
     const random = this.#random;
-    const address = random.pick([...insideHosts, ...remotes, sharingItsPlace]);
+    const mine = [...insideHosts, ...remotes, sharingItsPlace];
+    const address = random.pick(random.chance(0.6) ? mine : this.#ipv6.addresses);
     return { do: 'change-about', address, times: random.pick([1, 1, 1, 2, STAMPS]) };
   }
 

@@ -5,7 +5,7 @@ import type { NatCounts } from '../nat/nat-counters.ts';
 import type { NatHook } from '../nat/nat-hook.ts';
 import type { NatInterfaces } from '../nat/nat-settings.ts';
 import type { SessionListing } from '../nat/twin-listing.ts';
-import type { Ipv4Address } from '../net/ipv4-address.ts';
+import type { IpAddress } from '../net/ip-address.ts';
 
 export interface NatUnderTest {
   handle(packet: TestedPacket): TestedOutcome;
@@ -14,7 +14,7 @@ export interface NatUnderTest {
   /** nft has other rules from now on. */
   setGeneration(generation: number): void;
   /** nft judges an address otherwise from now on. */
-  raiseAddressGeneration(address: Ipv4Address): void;
+  raiseAddressGeneration(address: IpAddress): void;
   /** Interfaces went, came, or have other numbers from now on. */
   setInterfaces(interfaces: NatInterfaces): void;
   /** Ends all sessions, as by hand. */

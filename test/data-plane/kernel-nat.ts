@@ -13,6 +13,7 @@ import { natObject } from '../../src/abi/nat.generated.ts';
 import type { MappedArray } from '../../src/linux/bpf-map.ts';
 import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
 import { raiseAddressGenerations } from '../../src/linux/core/rules-generation.ts';
+import { digestOf } from '../../src/nat/ipv6-digest.ts';
 import { mappingHash } from '../../src/nat/mapping-upkeep.ts';
 import type { NatTwinOptions, PortForward } from '../../src/nat/nat.ts';
 import type { NatCounterName, NatCounts } from '../../src/nat/nat-counters.ts';
@@ -27,7 +28,8 @@ import {
 } from '../../src/nat/nat-settings.ts';
 import type { Place } from '../../src/nat/place.ts';
 import { knownAddresses, type ListedEnd, type SessionListing } from '../../src/nat/twin-listing.ts';
-import { type Ipv4Address, ipv4Address } from '../../src/net/ipv4-address.ts';
+import type { IpAddress } from '../../src/net/ip-address.ts';
+import { ipv4Address } from '../../src/net/ipv4-address.ts';
 import { type Ipv6Address, ipv6Address } from '../../src/net/ipv6-address.ts';
 import { udp } from '../../src/testing/nat-packets.ts';
 import {
@@ -129,11 +131,14 @@ export class KernelNat implements NatUnderTest, Disposable {
     this.object.maps.natGeneration.update(0, generation);
   }
 
-  raiseAddressGeneration(address: Ipv4Address): void {
-    const one = { family: 4, bits: BigInt(address) } as const;
-    const isRaised = raiseAddressGenerations(this.#addressGenerations.buffer, [
-      { first: one, last: one },
-    ]);
+  raiseAddressGeneration(address: IpAddress): void {
+    const { hashKey } = this.#options?.settings ?? {};
+    if (hashKey === undefined) throw new Error('an address changes before start()');
+    // In the place of an address of IPv6 stands its digest.
+    const { digest } = digestOf(hashKey, ipv6Address(address.bits));
+    const one = address.family === 4 ? address : ({ family: 4, bits: BigInt(digest) } as const);
+    const ranges = [{ first: one, last: one }];
+    const isRaised = raiseAddressGenerations(this.#addressGenerations.buffer, ranges);
     if (!isRaised) throw new Error('an address is too many');
   }
 

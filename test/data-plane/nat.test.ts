@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { inspect } from 'node:util';
 import { NatSettings } from '../../src/abi/layouts.generated.ts';
+import { requireIpAddress } from '../../src/net/ip-address.ts';
 import { requireIpv4Address } from '../../src/net/ipv4-address.ts';
 import { runNatCase, settingsOf } from '../../src/testing/nat-case.ts';
 import { natCases } from '../../src/testing/nat-cases.ts';
@@ -180,7 +181,7 @@ function walk(options: KernelNatOptions, seed: number): void {
       continue;
     }
     if (step.do === 'change-about') {
-      const address = requireIpv4Address(step.address);
+      const address = requireIpAddress(step.address);
       for (const nat of [twin, kernel]) {
         for (let time = 0; time < step.times; time++) nat.raiseAddressGeneration(address);
       }
