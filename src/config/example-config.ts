@@ -48,6 +48,7 @@ firewall:
       protocol: tcp
       ports: [631, 9100-9102]
     - { name: guests_stay_out, action: reject, from: guests, to: lan, log: true }
+    - { name: no_nuisances, action: drop, destination: ["@nuisances"] }
   tables:
     nuisances: { addresses: [192.0.2.66, 2001:db8:66::/48], comment: by hand }
   features:

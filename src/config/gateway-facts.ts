@@ -18,6 +18,7 @@ export interface GatewayFacts {
   /** Also of those whose values were objected to. */
   readonly networkNames: readonly string[];
   readonly scheduleNames: readonly string[];
+  readonly tableNames: readonly string[];
   readonly interfaces: readonly Placed<string>[];
   /** Addresses that this machine has by its config. */
   readonly ownAddresses: readonly Placed<IpAddress>[];
@@ -52,6 +53,7 @@ export function gatewayFactsOf(config: SoundConfig, tree: SourceTree): GatewayFa
     areNetworksKnown: networkKeys.length === networks.length,
     networkNames: networkKeys.filter(isName),
     scheduleNames: keysAt(tree, ['firewall', 'schedules']).filter(isName),
+    tableNames: keysAt(tree, ['firewall', 'tables']).filter(isName),
     interfaces: interfacesOf(config),
     ownAddresses,
     listen,

@@ -7,6 +7,7 @@ import {
 } from '../net/ip-address.ts';
 import { parseMacAddress } from '../net/mac-address.ts';
 import { parsePrefix, prefixHasAddress } from '../net/prefix.ts';
+import { parseTableReference } from '../net/table-reference.ts';
 import { formatConfigPath } from './config-path.ts';
 import { quoted } from './config-problem.ts';
 import { type GatewayFacts, placed } from './gateway-facts.ts';
@@ -27,6 +28,9 @@ type SoundRule = Sound<Config['firewall']['rules'][number]>;
 
 /** Of the list and of all features, which may be switched on at once: as nft's side has it. */
 export const RULES_TOTAL_MAX = 10_000;
+
+/** Each is a rule of its own in nft, for each of the other side. */
+export const TABLES_PER_LIST_MAX = 8;
 
 const protocolsWithPorts: readonly (string | undefined)[] = ['tcp', 'udp', 'sctp'];
 
@@ -66,7 +70,31 @@ function judgeRule(rule: Placed<SoundRule>, facts: GatewayFacts, problems: Meani
     const expected = 'the protocol `tcp`, `udp` or `sctp` with ports';
     problems.add({ path: [...path, 'ports'], expected, found, atKey: true });
   }
+  judgeTables(rule, facts, problems);
   judgeFamilies(rule, problems);
+}
+
+function judgeTables(
+  { path, value }: Placed<SoundRule>,
+  { tableNames }: GatewayFacts,
+  problems: MeaningProblems,
+): void {
+  for (const key of ['source', 'destination'] as const) {
+    const tables = itemsOf(value[key], [...path, key]).flatMap((item) =>
+      placed(item.path, item.value, parseTableReference),
+    );
+    if (tables.length > TABLES_PER_LIST_MAX) {
+      const expected = `at most ${TABLES_PER_LIST_MAX} tables`;
+      problems.add({ path: [...path, key], expected, found: `${tables.length}` });
+    }
+    for (const { path: at, value: named } of tables) {
+      if (tableNames.includes(named)) continue;
+      const meant = suggest(named, tableNames);
+      const suggestion = meant === undefined ? undefined : `@${meant}`;
+      const expected = 'the name of a table in `firewall.tables`';
+      problems.add({ path: at, expected, found: quoted(`@${named}`), suggestion });
+    }
+  }
 }
 
 function judgeEnds(
@@ -114,11 +142,14 @@ function familiesOfProtocol(protocol: string | undefined): ReadonlySet<number> {
   return new Set(protocol === 'icmp' ? [4] : protocol === 'icmpv6' ? [6] : [4, 6]);
 }
 
-/** Both, where no address says otherwise. */
+const bothFamilies: ReadonlySet<number> = new Set([4, 6]);
+
+/** Both, where no address says otherwise; a table has both. */
 function familiesOf(prefixes: readonly (string | undefined)[] | undefined): ReadonlySet<number> {
+  if (prefixes?.some((text) => parseTableReference(text ?? '') !== undefined)) return bothFamilies;
   const families = (prefixes ?? []).map((text) => parsePrefix(text ?? '')?.family);
   const known = new Set(families.filter((family) => family !== undefined));
-  return known.size === 0 ? new Set([4, 6]) : known;
+  return known.size === 0 ? bothFamilies : known;
 }
 
 function judgeDevices(config: SoundConfig, facts: GatewayFacts, problems: MeaningProblems): void {

@@ -424,11 +424,27 @@ test('rules name networks that exist, and ports of protocols that have some', ()
   ]);
 });
 
+test('rules name tables that exist, and not too many at once', () => {
+  const place = '"@nuisances"';
+  assert.deepEqual(mistakesWith(place, '"@nuisance", 192.0.2.0/24'), [
+    'firewall.rules[2].destination[0]: `@nuisance`',
+  ]);
+  assert.match(
+    messagesIn(exampleConfig.replace(place, '"@nuisance"'))[0] ?? '',
+    /expected the name of a table in `firewall.tables`, .* did you mean `@nuisances`\?/,
+  );
+  assert.deepEqual(mistakesWith(place, '"@nuisances", 192.0.2.0/24'), []);
+  assert.deepEqual(mistakesWith(place, '"@"'), ['firewall.rules[2].destination[0]: the text `@`']);
+  assert.deepEqual(mistakesWith(`[${place}]`, '["@nuisances"], protocol: icmpv6'), []);
+  const nine = Array.from({ length: 9 }, () => place).join(', ');
+  assert.deepEqual(mistakesWith(place, nine), ['firewall.rules[2].destination: 9']);
+});
+
 test('a key that is no name is not suggested where a name is missing', () => {
   assert.deepEqual(messagesIn(exampleConfig.replace('    homework:', '    \u00a0homework:')), [
-    'gatehouse.yaml:60:17: firewall.devices.console.schedule: expected the name of a schedule in ' +
+    'gatehouse.yaml:61:17: firewall.devices.console.schedule: expected the name of a schedule in ' +
       '`firewall.schedules`, found `homework`',
-    'gatehouse.yaml:62:5: firewall.schedules["\\u00a0homework"]: expected a name: a letter or _, ' +
+    'gatehouse.yaml:63:5: firewall.schedules["\\u00a0homework"]: expected a name: a letter or _, ' +
       'then at most 31 letters, digits or _, found `\\u00a0homework`',
   ]);
 });

@@ -16,7 +16,9 @@ const comment = optional(text('comment', { description: 'What it is for.' }));
 const schedule = (description: string) => optional(name({ description }));
 
 function addresses(description: string) {
-  const prefix = text('prefix', { description: 'A prefix or an address of either family.' });
+  const prefix = text('prefix-or-table', {
+    description: 'A prefix or an address of either family, or `"@NAME"`: all of that table.',
+  });
   return optional(listOf(prefix, { description, minItems: 1, maxItems: 256 }));
 }
 
@@ -65,16 +67,23 @@ const rulesSchema = listOf(ruleSchema, {
 const tablesSchema = named(
   section(
     {
-      addresses: listOf(text('prefix', { description: 'A prefix or an address.' }), {
-        description: 'What is always in it; more can be added while the program runs.',
-        default: [],
-        maxItems: 10_000,
-      }),
+      addresses: listOf(
+        text('prefix', { description: 'A prefix or an address of either family.' }),
+        {
+          description: 'What is always in it; `gatehouse table` adds more while the program runs.',
+          default: [],
+          maxItems: 10_000,
+        },
+      ),
       comment,
     },
     { description: 'One table.' },
   ),
-  { description: 'Address tables by name.', default: {}, maxProperties: 256 },
+  {
+    description: 'Address tables by name; rules name them as `"@NAME"`.',
+    default: {},
+    maxProperties: 256,
+  },
 );
 
 const featuresSchema = named(

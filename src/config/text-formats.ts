@@ -13,6 +13,7 @@ import { parseIpv4Address } from '../net/ipv4-address.ts';
 import { parseMacAddress } from '../net/mac-address.ts';
 import { parsePortRange } from '../net/port-range.ts';
 import { parseInterfaceAddress, parsePrefix } from '../net/prefix.ts';
+import { parseTableReference } from '../net/table-reference.ts';
 import { parseTimeOfDay } from '../net/time-of-day.ts';
 
 export interface TextFormat {
@@ -85,6 +86,13 @@ export const textFormats = {
     pattern: `^${address}(/[0-9]{1,3})?$`,
     lengthMax: 49,
     parse: parsePrefix,
+  },
+  'prefix-or-table': {
+    means: 'a prefix, an address, or `@` and the name of a table',
+    example: '@blocked',
+    pattern: `^(@[A-Za-z_][A-Za-z0-9_]{0,31}|${address}(/[0-9]{1,3})?)$`,
+    lengthMax: 49,
+    parse: (text) => parseTableReference(text) ?? parsePrefix(text),
   },
   'ipv4-range': {
     means: 'the first and the last of some IPv4 addresses',

@@ -1,6 +1,7 @@
 /** One rule of the config as nft rules: for each address family and way of telling "no". */
 
 import type { PortRange } from '../net/port-range.ts';
+import { parseTableReference } from '../net/table-reference.ts';
 import {
   type FirewallModel,
   type FirewallRule,
@@ -66,17 +67,38 @@ function familiesOf(rule: FirewallRule): FamilyPart[] {
     return [{ part: '', matches: [] }];
   const families = familiesOfProtocols(rule.protocols);
   const found = families.flatMap((family): FamilyPart[] => {
-    const source = addressMatch('source', rule.source, family);
-    const destination = addressMatch('destination', rule.destination, family);
-    if (source === undefined || destination === undefined) return [];
-    const both = [...source, ...destination];
-    const addresses = both.filter(({ kind }) => kind !== 'family');
-    // An address says its family by itself, and so does a protocol that only one family has.
-    const isSaid = addresses.length > 0 || families.length === 1;
-    const matches = isSaid ? addresses : both.slice(0, 1);
-    return [{ part: `ipv${family}`, matches }];
+    const destinations = addressMatches('destination', rule.destination, family);
+    const pairs = addressMatches('source', rule.source, family).flatMap((source) =>
+      destinations.map((destination) => [...source, ...destination]),
+    );
+    return pairs.map((both, index) => {
+      const addresses = both.filter(({ kind }) => kind !== 'family');
+      // An address says its family by itself, and so does a protocol that only one family has.
+      const isSaid = addresses.length > 0 || families.length === 1;
+      const matches = isSaid ? addresses : both.slice(0, 1);
+      const part = pairs.length === 1 ? `ipv${family}` : `ipv${family}-${index + 1}`;
+      return { part, matches };
+    });
   });
   return found.length === 1 ? found.map(({ matches }) => ({ part: '', matches })) : found;
+}
+
+/**
+ * What to look for, one after the other: nft compares with a list or with one table at a time. None
+ * where nothing of the list can be of this family.
+ */
+function addressMatches(
+  kind: 'source' | 'destination',
+  texts: readonly string[] | undefined,
+  family: 4 | 6,
+): Match[][] {
+  const listed = addressMatch(kind, texts, family);
+  const tables = new Set((texts ?? []).map(parseTableReference));
+  tables.delete(undefined);
+  return [
+    ...(listed === undefined ? [] : [listed]),
+    ...[...tables].map((table = ''): Match[] => [{ kind: `${kind}-table`, table, family }]),
+  ];
 }
 
 /** Undefined where the list has no address of this family, so that nothing can match. */

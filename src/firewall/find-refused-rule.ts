@@ -22,7 +22,7 @@ export async function findRefusedRule(
 ): Promise<NftRule | undefined> {
   const named = commandNamedIn(message, document);
   if (named !== undefined) return ruleIn(named);
-  const head = chainsOf(document);
+  const head = withoutRules(document);
   let suspects = rulesOf(document);
   for (let checks = 1; checks <= CHECKS_MAX && suspects.length > 0; checks++) {
     const half = suspects.slice(0, Math.ceil(suspects.length / 2));
@@ -45,9 +45,11 @@ function ruleIn(command: NftCommand): NftRule | undefined {
   return 'add' in command && 'rule' in command.add ? command.add.rule : undefined;
 }
 
-/** A fresh table with the document's chains, whatever the kernel has there now. */
-function chainsOf(document: NftDocument): NftCommand[] {
+/** A fresh table with the document's sets and chains, whatever the kernel has there now. */
+function withoutRules(document: NftDocument): NftCommand[] {
   const table = { family: TABLE_FAMILY, name: TABLE_NAME };
-  const chains = document.nftables.filter((command) => 'add' in command && 'chain' in command.add);
-  return [{ add: { table } }, { delete: { table } }, { add: { table } }, ...chains];
+  const places = document.nftables.filter(
+    (command) => 'add' in command && ('chain' in command.add || 'set' in command.add),
+  );
+  return [{ add: { table } }, { delete: { table } }, { add: { table } }, ...places];
 }

@@ -82,6 +82,52 @@ test('more of anything than its limit is a fault', () => {
   assert.match(faultsOfRule({ source })[0] ?? '', /at most 256 are possible/);
 });
 
+test('tables that rules name are there, and are few enough to be looked up one by one', () => {
+  const tables = Array.from({ length: 9 }, (_, index) => ({
+    name: `t${index}`,
+    addresses: ['192.0.2.1', '2001:db8::/32'],
+  }));
+  const all = tables.map(({ name }) => `@${name}`);
+  const faultsWith = (rules: readonly FirewallRule[]) =>
+    findModelFaults({ ...modelWithRules([]), tables, rules });
+  const rule = { name: 'r', action: 'drop' } as const;
+  assert.deepEqual(faultsWith([{ ...rule, source: all.slice(1) }]), []);
+  assert.deepEqual(faultsWith([{ ...rule, destination: ['10.0.0.0/8', '@none'] }]), [
+    { path: 'rules[0].destination[1]', message: '"@none" is no table' },
+  ]);
+  assert.deepEqual(faultsWith([{ ...rule, source: all }]), [
+    { path: 'rules[0].source', message: 'names 9 tables; at most 8 are possible' },
+  ]);
+  const many = ruleNames(200).map((name) => ({
+    ...rule,
+    name,
+    source: all.slice(1),
+    destination: all.slice(1),
+  }));
+  assert.deepEqual(faultsWith(many), [
+    {
+      path: 'rules',
+      message: 'are 12800, one for each pair of tables; at most 10000 are possible',
+    },
+  ]);
+  const addresses = Array.from({ length: 10_001 }, () => '192.0.2.1/24');
+  const [limit, first] = findModelFaults({
+    ...modelWithRules([]),
+    tables: [{ name: 'large', addresses }],
+  });
+  assert.equal(limit?.message, 'has 10001 entries; at most 10000 are possible');
+  assert.equal(first?.message, '"192.0.2.1/24" is no address or prefix');
+});
+
+test('a table has addresses of both families, so a rule with it matches packets of either', () => {
+  const tables = [{ name: 'bad', addresses: [] }];
+  const rule = { name: 'r', action: 'drop', source: ['@bad'] } as const;
+  for (const protocols of [['icmp'], ['icmpv6'], ['tcp']] as const) {
+    const model = { ...modelWithRules([]), tables, rules: [{ ...rule, protocols }] };
+    assert.deepEqual(findModelFaults(model), []);
+  }
+});
+
 test('whatever a comment holds, it is a fault or one line that nft can print in quotes', () => {
   fc.assert(
     fc.property(anyText({ maxLength: 80 }), (comment) => {

@@ -4,12 +4,16 @@
  */
 import type { AddressRange } from '../net/address-range.ts';
 import { PORT_MAX, type PortRange } from '../net/port-range.ts';
+import { parsePrefix } from '../net/prefix.ts';
+import { parseTableReference } from '../net/table-reference.ts';
 import { familyOf, parseAddresses } from './nft-addresses.ts';
 import { COMMENT_TEXT_BYTES_MAX, isCommentText } from './rule-comment.ts';
 
 export interface FirewallModel {
   readonly networks: readonly FirewallNetwork[];
   readonly wan?: FirewallWan;
+  /** Absent: none. */
+  readonly tables?: readonly FirewallTable[];
   /** In order; the first that matches decides. */
   readonly rules: readonly FirewallRule[];
   /** What the gateway itself offers to inside networks. Nothing is offered to the WAN. */
@@ -40,6 +44,13 @@ export interface FirewallWan {
   readonly martians?: readonly string[];
 }
 
+/** An address table, which rules name as `@name`. */
+export interface FirewallTable {
+  readonly name: string;
+  /** What is always in it: prefixes and addresses of both families. */
+  readonly addresses: readonly string[];
+}
+
 export interface FirewallRule {
   /** Unique. */
   readonly name: string;
@@ -48,7 +59,7 @@ export interface FirewallRule {
   readonly from?: string;
   /** As `from`, or `gateway`. `any` is every network and the WAN, never the gateway itself. */
   readonly to?: string;
-  /** Prefixes of either family; absent means every address. */
+  /** Prefixes of either family, and tables as `@name`; absent means every address. */
   readonly source?: readonly string[];
   readonly destination?: readonly string[];
   /** Absent means every protocol. */
@@ -78,8 +89,13 @@ export const RULES_MAX = 10_000;
 export const NETWORKS_MAX = 64;
 export const INTERFACES_PER_NETWORK_MAX = 16;
 export const SERVICES_MAX = 64;
-/** Larger lists belong into address tables, which are looked up outside of nft. */
+/** Larger lists belong into address tables. */
 export const PREFIXES_PER_RULE_MAX = 256;
+export const TABLES_MAX = 256;
+/** Of the config; and as many as this in all, with those that come while the program runs. */
+export const TABLE_ADDRESSES_MAX = 10_000;
+/** Each is a rule of its own in nft, for each of the other side. */
+export const TABLES_PER_LIST_MAX = 8;
 /** Each is an element of a set. */
 export const PORT_RANGES_PER_RULE_MAX = 64;
 
@@ -110,6 +126,7 @@ export function findModelFaults(model: FirewallModel): ModelFault[] {
   for (const [index, service] of model.services.entries()) {
     judgeService(service, { path: `services[${index}]`, model, faults });
   }
+  judgeTables(model, faults);
   for (const [index, rule] of model.rules.entries()) {
     judgeRule(rule, { path: `rules[${index}]`, model, faults });
   }
@@ -213,7 +230,7 @@ function judgeRule(rule: FirewallRule, { path, model, faults }: Place): void {
   }
   judgeEnd(rule.from, { path: `${path}.from`, model, faults });
   if (rule.to !== 'gateway') judgeEnd(rule.to, { path: `${path}.to`, model, faults });
-  judgeAddresses(rule, path, faults);
+  judgeAddresses(rule, { path, model, faults });
   judgeProtocols(rule, path, faults);
   if (rule.comment !== undefined && !isCommentText(rule.comment)) {
     const allowed = `one printable line of 1 to ${COMMENT_TEXT_BYTES_MAX} bytes without " and \\`;
@@ -228,16 +245,41 @@ function judgeEnd(end: string | undefined, { path, model, faults }: Place): void
   faults.add(path, `${JSON.stringify(end)} is no network`);
 }
 
-function judgeAddresses(rule: FirewallRule, path: string, faults: FaultList): void {
-  const source = parsePrefixes(rule.source, `${path}.source`, faults);
-  const destination = parsePrefixes(rule.destination, `${path}.destination`, faults);
+function judgeAddresses(rule: FirewallRule, { path, model, faults }: Place): void {
+  const sides = (['source', 'destination'] as const).map((key) => {
+    const at = `${path}.${key}`;
+    const tables = judgeTableReferences(rule[key], { path: at, model, faults });
+    return { hasTable: tables > 0, list: parsePrefixes(rule[key], at, faults) };
+  });
   const matching = familiesOfProtocols(rule.protocols).filter((family) =>
-    [source, destination].every((list) => list?.some((one) => familyOf(one) === family) ?? true),
+    sides.every(
+      ({ hasTable, list }) => hasTable || (list?.some((one) => familyOf(one) === family) ?? true),
+    ),
   );
   if (matching.length > 0) return;
   faults.add(path, 'matches no packet: source, destination and protocols share no address family');
 }
 
+/** @returns how many there are */
+function judgeTableReferences(
+  texts: readonly string[] = [],
+  { path, model, faults }: Place,
+): number {
+  let count = 0;
+  for (const [index, text] of texts.entries()) {
+    const named = parseTableReference(text);
+    if (named === undefined) continue;
+    count++;
+    if (model.tables?.some(({ name }) => name === named) === true) continue;
+    faults.add(`${path}[${index}]`, `${JSON.stringify(text)} is no table`);
+  }
+  if (count > TABLES_PER_LIST_MAX) {
+    faults.add(path, `names ${count} tables; at most ${TABLES_PER_LIST_MAX} are possible`);
+  }
+  return count;
+}
+
+/** Of the prefixes among them. */
 function parsePrefixes(
   texts: readonly string[] | undefined,
   path: string,
@@ -249,13 +291,43 @@ function parsePrefixes(
     faults.add(path, 'is empty, so no packet could match: leave it out to mean every address');
     return undefined;
   }
-  const parsed = texts.map(parseAddresses);
-  for (const [index, prefix] of parsed.entries()) {
-    if (prefix !== undefined) continue;
-    faults.add(`${path}[${index}]`, `${JSON.stringify(texts[index])} is no address or prefix`);
+  const valid: AddressRange[] = [];
+  let isSound = true;
+  for (const [index, text] of texts.entries()) {
+    if (path.startsWith('rules') && parseTableReference(text) !== undefined) continue;
+    const parsed = parseAddresses(text);
+    if (parsed !== undefined) valid.push(parsed);
+    else faults.add(`${path}[${index}]`, `${JSON.stringify(text)} is no address or prefix`);
+    isSound &&= parsed !== undefined;
   }
-  const valid = parsed.filter((prefix) => prefix !== undefined);
-  return valid.length === parsed.length ? valid : undefined;
+  return isSound ? valid : undefined;
+}
+
+function judgeTables({ tables = [], rules }: FirewallModel, faults: FaultList): void {
+  faults.limit('tables', tables.length, TABLES_MAX);
+  faults.unique('tables', tables);
+  for (const [index, { addresses }] of tables.entries()) {
+    const path = `tables[${index}].addresses`;
+    faults.limit(path, addresses.length, TABLE_ADDRESSES_MAX);
+    for (const [position, text] of addresses.entries()) {
+      if (parsePrefix(text) !== undefined) continue;
+      faults.add(`${path}[${position}]`, `${JSON.stringify(text)} is no address or prefix`);
+    }
+  }
+  if (rules.length > RULES_MAX) return;
+  const waysOf = (list: readonly string[] = []) => {
+    const tables = list.filter((text) => parseTableReference(text) !== undefined);
+    return Math.min(list.length, tables.length + 1);
+  };
+  const combinations = rules.map(
+    ({ source, destination }) => Math.max(1, waysOf(source)) * Math.max(1, waysOf(destination)),
+  );
+  const count = combinations.reduce((sum, one) => sum + one, 0);
+  if (count <= RULES_MAX) return;
+  faults.add(
+    'rules',
+    `are ${count}, one for each pair of tables; at most ${RULES_MAX} are possible`,
+  );
 }
 
 function judgeProtocols(rule: FirewallRule, path: string, faults: FaultList): void {

@@ -12,14 +12,39 @@ import {
   type Ruleset,
   type RulesetChain,
   type RulesetRule,
+  type RulesetSet,
   type Statement,
+  setNameOf,
   TABLE_FAMILY,
   TABLE_NAME,
 } from './ruleset.ts';
+import { formatNftPrefix } from './table-prefixes.ts';
 
 export function formatRuleset(ruleset: Ruleset): string {
-  const chains = ruleset.chains.map(formatChain).join('\n');
-  return `table ${TABLE_FAMILY} ${TABLE_NAME} {\n${chains}}\n`;
+  const objects = [...(ruleset.sets ?? []).map(formatSet), ...ruleset.chains.map(formatChain)];
+  return `table ${TABLE_FAMILY} ${TABLE_NAME} {\n${objects.join('\n')}}\n`;
+}
+
+/** nft writes two addresses of IPv4 into a line, and one of IPv6. */
+function formatSet(set: RulesetSet): string {
+  const { family, prefixes } = set;
+  const perLine = family === 4 ? 2 : 1;
+  const rows: string[] = [];
+  for (let index = 0; index < prefixes.length; index += perLine) {
+    rows.push(
+      prefixes
+        .slice(index, index + perLine)
+        .map(formatNftPrefix)
+        .join(', '),
+    );
+  }
+  const elements = rows.join(`,\n\t\t\t     `);
+  const lines = [
+    `type ipv${family}_addr`,
+    'flags interval',
+    ...(rows.length === 0 ? [] : [`elements = { ${elements} }`]),
+  ];
+  return `\tset ${setNameOf(set)} {\n${lines.map((line) => `\t\t${line}\n`).join('')}\t}\n`;
 }
 
 function formatChain({ name, hook, rules }: RulesetChain): string {
@@ -54,6 +79,11 @@ function formatMatch(match: Match): string {
       const not = match.negated === true ? '!= ' : '';
       const values = oneOf(match.ranges.map(formatAddresses));
       return `${internet(match.ranges)} ${field} ${not}${values}`;
+    }
+    case 'source-table':
+    case 'destination-table': {
+      const field = match.kind === 'source-table' ? 'saddr' : 'daddr';
+      return `${match.family === 6 ? 'ip6' : 'ip'} ${field} @${setNameOf(match)}`;
     }
     case 'protocol':
       return `meta l4proto ${oneOf(match.protocols)}`;

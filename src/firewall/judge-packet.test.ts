@@ -84,6 +84,39 @@ for (const [words, expected, facts] of [
   });
 }
 
+test('a table that a rule names matches what is in it, and an empty one nothing', () => {
+  const tables = (addresses: readonly string[]) => [{ name: 'bad', addresses }];
+  const rules = [{ name: 'no_bad', action: 'drop', source: ['@bad'] } as const];
+  const verdict = (words: string, addresses: readonly string[], part = 'request') => {
+    const isReply = part === 'reply';
+    const model = { ...homeModel('sessions'), tables: tables(addresses), rules };
+    const facts = { packetKind: isReply ? 'reply' : 'request' } as const;
+    return describe(judgePacket(planRuleset(model), packet(words, facts)));
+  };
+  const out = 'tcp br-lan 10.77.0.9 > wan0 192.0.2.7:22';
+  const reply = 'tcp wan0 192.0.2.7 > br-lan 10.77.0.9:22';
+  const outbound = 'accept in forward_requests by built-in outbound';
+  assert.equal(verdict(out, []), outbound);
+  assert.equal(verdict(out, ['10.77.0.8', '192.0.2.7', '2001:db8::/32']), outbound);
+  assert.equal(verdict(out, ['10.77.0.0/28']), 'drop in forward_requests by rule no_bad/ipv4');
+  assert.equal(
+    verdict(reply, ['10.77.0.9'], 'reply'),
+    'drop in forward_replies by rule no_bad/ipv4-reply',
+  );
+  assert.equal(
+    verdict(reply, ['192.0.2.7'], 'reply'),
+    'accept in forward_replies by built-in outbound/reply',
+  );
+  assert.throws(
+    () =>
+      judgePacket(
+        { ...planRuleset({ ...homeModel('sessions'), tables: tables([]), rules }), sets: [] },
+        packet(out),
+      ),
+    /a rule names a table bad; there is none/,
+  );
+});
+
 test('what matched on the way is told in order, with what only logs', () => {
   const verdict = judgePacket(home, packet('tcp br-lan 10.77.0.66 > wan0 192.0.2.7:443'));
   assert.deepEqual(

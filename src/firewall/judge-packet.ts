@@ -6,12 +6,13 @@
 import { rangeHasAddress } from '../net/address-range.ts';
 import type { IpAddress } from '../net/ip-address.ts';
 import type { PortRange } from '../net/port-range.ts';
+import { prefixHasAddress } from '../net/prefix.ts';
 import type { Protocol } from './firewall-model.ts';
 import { familyOf } from './nft-addresses.ts';
 import { priorities } from './nft-document.ts';
 import { markOf, type PacketKnowledge } from './packet-mark.ts';
 import type { RuleOrigin } from './rule-comment.ts';
-import type { ChainHook, Match, Ruleset, RulesetChain } from './ruleset.ts';
+import type { ChainHook, Match, Ruleset, RulesetChain, RulesetSet } from './ruleset.ts';
 
 /**
  * A packet from another host or from this one's loopback; what is absent matches nothing. With what
@@ -170,6 +171,10 @@ function isMatching(match: Match, { packet, passage, hook }: Scene): boolean {
     case 'source':
     case 'destination':
       return isAddressMatching(match, packet[match.kind]);
+    case 'source-table':
+      return isInTable(match, packet.source, passage.ruleset);
+    case 'destination-table':
+      return isInTable(match, packet.destination, passage.ruleset);
     case 'protocol':
       return match.protocols.includes(wordOf(packet.protocol));
     case 'source-port':
@@ -203,6 +208,16 @@ function isAddressMatching(
 ): boolean {
   if (!ranges.some((range) => familyOf(range) === address.family)) return false;
   return ranges.some((range) => rangeHasAddress(range, address)) !== negated;
+}
+
+function isInTable(
+  { table, family }: Pick<RulesetSet, 'table' | 'family'>,
+  address: IpAddress,
+  { sets = [] }: Ruleset,
+): boolean {
+  const set = sets.find((one) => one.table === table && one.family === family);
+  if (set === undefined) throw new RangeError(`a rule names a table ${table}; there is none`);
+  return set.prefixes.some((prefix) => prefixHasAddress(prefix, address));
 }
 
 function isPortMatching(

@@ -5,7 +5,7 @@ import { anyText } from '../testing/any-text.ts';
 import { homeModel, modelWithRules } from '../testing/firewall-models.ts';
 import { type FirewallModel, findModelFaults } from './firewall-model.ts';
 import { formatRuleset } from './format-ruleset.ts';
-import { compileRuleset, formatNftDocument, rulesOf } from './nft-document.ts';
+import { compileRuleset, formatNftDocument, rulesOf, type SetsInPlace } from './nft-document.ts';
 import { expectedTable } from './nft-table.ts';
 import { planRuleset } from './plan-ruleset.ts';
 import { formatRuleComment, isCommentText, parseRuleComment } from './rule-comment.ts';
@@ -19,7 +19,7 @@ test('survive-111 a document names our table alone and flushes no ruleset', () =
       const { family, table, name } = body as Record<string, unknown>;
       assert.equal(family, 'inet');
       assert.equal(kind === 'table' ? name : table, 'gatehouse');
-      assert.ok(action === 'add' || kind === 'table', `${action} ${kind}`);
+      assert.ok(action === 'add' || kind === 'table' || kind === 'set', `${action} ${kind}`);
     }
   }
 });
@@ -34,6 +34,37 @@ test('a document that replaces the rules removes no chain; one that replaces the
   const chains = ruleset.chains.map(() => 'add chain');
   assert.deepEqual(actions('rules'), ['add table', ...chains, 'flush table']);
   assert.deepEqual(actions('table'), ['add table', 'delete table', 'add table', ...chains]);
+});
+
+test('sets keep their elements while they stay as they are, and those that are not wanted go', () => {
+  const ruleset = planRuleset(homeModel('sessions'));
+  const actions = (setsInPlace: SetsInPlace) =>
+    compileRuleset(ruleset, { replacing: 'rules', setsInPlace }).nftables.flatMap((command) => {
+      const [[action, object] = ['', {}]] = Object.entries(command);
+      const [[kind, body] = ['', {}]] = Object.entries(object as Record<string, { name: string }>);
+      const isAbout = (kind === 'set' || kind === 'element') && 'name' in body;
+      return isAbout ? [`${action} ${kind} ${body.name}`] : [];
+    });
+  const names = ['trouble_4', 'trouble_6', 'friends_4', 'friends_6'];
+  const added = names.map((name) => `add set ${name}`);
+  const trouble4 = new Set(['192.0.2.9', '198.51.100.0/24', '203.0.113.0/25']);
+  const inPlace: SetsInPlace = new Map([
+    ['trouble_4', { family: 4, elements: trouble4 }],
+    ['trouble_6', { family: 6, elements: new Set(['2001:db8:e::/48']) }],
+    ['friends_4', { family: 4, elements: new Set() }],
+    ['old_6', { family: 6, elements: new Set(['::1']) }],
+  ]);
+  assert.deepEqual(actions(inPlace), [
+    ...added,
+    ...['add set old_6', 'delete set old_6'],
+    ...['flush set trouble_6', 'add element trouble_6', 'flush set friends_6'],
+  ]);
+  assert.deepEqual(actions(new Map()), [
+    ...added,
+    ...['flush set trouble_4', 'add element trouble_4'],
+    ...['flush set trouble_6', 'add element trouble_6'],
+    ...['flush set friends_4', 'flush set friends_6'],
+  ]);
 });
 
 test('every chain that refuses ends with a rule that drops, whatever its policy does meanwhile', () => {

@@ -6,7 +6,9 @@
  * be compared with what is there (src/firewall/table-difference.ts).
  */
 import type { AddressRange } from '../net/address-range.ts';
+import { addressWidths } from '../net/ip-address.ts';
 import type { PortRange } from '../net/port-range.ts';
+import type { Prefix } from '../net/prefix.ts';
 import { asPrefix, familyOf, formatNftAddress, isSingleAddress } from './nft-addresses.ts';
 import { formatRuleComment } from './rule-comment.ts';
 import {
@@ -15,10 +17,13 @@ import {
   type Ruleset,
   type RulesetChain,
   type RulesetRule,
+  type RulesetSet,
   type Statement,
+  setNameOf,
   TABLE_FAMILY,
   TABLE_NAME,
 } from './ruleset.ts';
+import { formatNftPrefix } from './table-prefixes.ts';
 
 export type JsonValue =
   | string
@@ -36,13 +41,30 @@ export interface NftDocument {
 export type NftCommand =
   | { readonly add: { readonly table: NftTableName } }
   | { readonly delete: { readonly table: NftTableName } }
+  | { readonly delete: { readonly set: NftSetName } }
   | { readonly flush: { readonly table: NftTableName } }
+  | { readonly flush: { readonly set: NftSetName } }
+  | { readonly add: { readonly set: NftSet } }
+  | { readonly add: { readonly element: NftElements } }
   | { readonly add: { readonly chain: NftChain } }
   | { readonly add: { readonly rule: NftRule } };
 
 export interface NftTableName {
   readonly family: string;
   readonly name: string;
+}
+
+export interface NftSetName extends NftTableName {
+  readonly table: string;
+}
+
+export interface NftSet extends NftSetName {
+  readonly type: string;
+  readonly flags: readonly string[];
+}
+
+export interface NftElements extends NftSetName {
+  readonly elem: readonly JsonValue[];
 }
 
 export interface NftChain extends NftTableName {
@@ -65,21 +87,74 @@ export interface NftRule {
  * @param options.replacing `rules` keeps the table's chains, which stay hooked up all the time; nft
  *   refuses it when one of them is there with another hook or priority, and chains of others stay.
  *   `table` removes and makes everything; for after somebody else's change
+ * @param options.setsInPlace that the table has, as far as that is known: those that stay as they
+ *   are keep their elements, which packets find all the time; those that are not wanted go
  */
 export function compileRuleset(
   ruleset: Ruleset,
-  options: { readonly replacing: 'rules' | 'table' },
+  options: { readonly replacing: 'rules' | 'table'; readonly setsInPlace?: SetsInPlace },
 ): NftDocument {
   const addTable: NftCommand = { add: { table } };
+  const { sets = [] } = ruleset;
+  const addSets = sets.map((set): NftCommand => ({ add: { set: setOf(set) } }));
   const chains = ruleset.chains.map((chain): NftCommand => ({ add: { chain: chainOf(chain) } }));
   const rules = ruleset.chains.flatMap((chain) =>
     chain.rules.map((rule): NftCommand => ({ add: { rule: ruleOf(rule, chain) } })),
   );
   const head: readonly NftCommand[] =
     options.replacing === 'rules'
-      ? [addTable, ...chains, { flush: { table } }]
-      : [addTable, { delete: { table } }, addTable, ...chains];
-  return { nftables: [...head, ...rules] };
+      ? [addTable, ...addSets, ...chains, { flush: { table } }]
+      : [addTable, { delete: { table } }, addTable, ...addSets, ...chains];
+  const elements =
+    options.replacing === 'rules'
+      ? replaceElements(sets, options.setsInPlace ?? new Map())
+      : sets.flatMap(addElements);
+  return { nftables: [...head, ...elements, ...rules] };
+}
+
+/** By their names in nft: the definition of each, and its elements as nft writes them. */
+export type SetsInPlace = ReadonlyMap<
+  string,
+  { readonly family: 4 | 6; readonly elements: ReadonlySet<string> }
+>;
+
+function replaceElements(sets: readonly RulesetSet[], inPlace: SetsInPlace): NftCommand[] {
+  const wanted = new Set(sets.map(setNameOf));
+  return [
+    ...[...inPlace].flatMap(([name, { family }]): NftCommand[] => {
+      if (wanted.has(name)) return [];
+      // Nobody can say that it is still there; what is there already is no error.
+      return [{ add: { set: definitionOf(name, family) } }, { delete: { set: setName(name) } }];
+    }),
+    ...sets.flatMap((set): NftCommand[] => {
+      const name = setNameOf(set);
+      const there = inPlace.get(name)?.elements;
+      const isSame =
+        there?.size === set.prefixes.length &&
+        set.prefixes.every((prefix) => there.has(formatNftPrefix(prefix)));
+      return isSame ? [] : [{ flush: { set: setName(name) } }, ...addElements(set)];
+    }),
+  ];
+}
+
+function addElements(set: RulesetSet): NftCommand[] {
+  const { prefixes } = set;
+  if (prefixes.length === 0) return [];
+  const elem = prefixes.map((prefix) => prefixValue(prefix));
+  return [{ add: { element: { ...setName(setNameOf(set)), elem } } }];
+}
+
+function setName(name: string): NftSetName {
+  return { ...inTable, name };
+}
+
+/** Of ranges, since prefixes may come at any time, and a set cannot change what it is. */
+function definitionOf(name: string, family: 4 | 6): NftSet {
+  return { ...setName(name), type: `ipv${family}_addr`, flags: ['interval'] };
+}
+
+function setOf(set: RulesetSet): NftSet {
+  return definitionOf(setNameOf(set), set.family);
 }
 
 /** The document as it is given to nft. */
@@ -138,6 +213,11 @@ function matchOf(match: Match): JsonObject {
       const op = match.negated === true ? '!=' : '==';
       return compared(addressField(name, match.ranges), op, oneOf(match.ranges.map(addressValue)));
     }
+    case 'source-table':
+    case 'destination-table': {
+      const name = match.kind === 'source-table' ? 'saddr' : 'daddr';
+      return equal(field(match.family === 6 ? 'ip6' : 'ip', name), `@${setNameOf(match)}`);
+    }
     case 'protocol':
       return equal({ meta: { key: 'l4proto' } }, oneOf(match.protocols));
     case 'source-port':
@@ -191,8 +271,13 @@ function addressValue(range: AddressRange): JsonValue {
   const first = formatNftAddress(range.first);
   if (isSingleAddress(range)) return first;
   const prefix = asPrefix(range);
-  if (prefix !== undefined) return { prefix: { addr: first, len: prefix.length } };
+  if (prefix !== undefined) return prefixValue(prefix);
   return { range: [first, formatNftAddress(range.last)] };
+}
+
+function prefixValue({ family, bits, length }: Prefix): JsonValue {
+  const addr = formatNftAddress({ family, bits });
+  return length === addressWidths[family] ? addr : { prefix: { addr, len: length } };
 }
 
 function portValue({ first, last }: PortRange): JsonValue {

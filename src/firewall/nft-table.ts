@@ -2,7 +2,7 @@
  * Our table as a value that can be compared: made of what nft lists, or of what was applied, always
  * without handles and counts.
  */
-import type { JsonObject, JsonValue, NftDocument } from './nft-document.ts';
+import type { JsonObject, JsonValue, NftDocument, SetsInPlace } from './nft-document.ts';
 import { TABLE_FAMILY, TABLE_NAME } from './ruleset.ts';
 
 export interface NftTable {
@@ -11,7 +11,8 @@ export interface NftTable {
   readonly chains: readonly NftTableChain[];
   /** In the kernel's order within each chain. */
   readonly rules: readonly NftTableRule[];
-  /** Sets, maps, counters and other objects, of which our table has none: `set blocked`. */
+  readonly sets: readonly NftTableSet[];
+  /** Maps, counters and other objects, of which our table has none: `map routes`. */
   readonly otherObjects: readonly string[];
 }
 
@@ -19,6 +20,15 @@ export interface NftTableChain {
   readonly name: string;
   /** Type, hook, priority and policy, as one text. */
   readonly hook: string;
+}
+
+export interface NftTableSet {
+  readonly name: string;
+  readonly type: string;
+  /** Type, flags and whatever else it has, as JSON with sorted keys. */
+  readonly kind: string;
+  /** As nft writes them: `192.0.2.1`, `10.0.0.0/8`. */
+  readonly elements: ReadonlySet<string>;
 }
 
 export interface NftTableRule {
@@ -36,6 +46,20 @@ export function expectedTable(document: NftDocument): NftTable {
   return tableOf(added);
 }
 
+/** What the table's sets have, for the document that comes next. */
+export function setsInPlace({ sets }: NftTable): SetsInPlace {
+  const families: ReadonlyMap<string, 4 | 6> = new Map([
+    ['ipv4_addr', 4],
+    ['ipv6_addr', 6],
+  ]);
+  return new Map(
+    sets.flatMap(({ name, type, elements }) => {
+      const family = families.get(type);
+      return family === undefined ? [] : [[name, { family, elements }]];
+    }),
+  );
+}
+
 /**
  * Reads what `nft -j list table inet gatehouse` prints.
  *
@@ -51,6 +75,7 @@ export function parseListing(text: string): NftTable {
 function tableOf(objects: readonly JsonObject[]): NftTable {
   const chains = new Map<string, NftTableChain>();
   const rules: NftTableRule[] = [];
+  const sets = new Map<string, NftTableSet & { readonly elements: Set<string> }>();
   const otherObjects: string[] = [];
   let hasFlags = false;
   for (const object of objects) {
@@ -59,9 +84,35 @@ function tableOf(objects: readonly JsonObject[]): NftTable {
     if (kind === 'table') hasFlags ||= body['flags'] !== undefined;
     else if (kind === 'chain') chains.set(String(body['name']), chainOf(body));
     else if (kind === 'rule') rules.push(ruleOf(body));
-    else otherObjects.push(`${kind} ${body['name'] ?? body['handle'] ?? ''}`.trim());
+    else if (kind === 'set') sets.set(String(body['name']), setOf(body));
+    else if (kind === 'element') {
+      const elements = sets.get(String(body['name']))?.elements;
+      for (const element of elementsOf(body)) elements?.add(element);
+    } else otherObjects.push(`${kind} ${body['name'] ?? body['handle'] ?? ''}`.trim());
   }
-  return { hasFlags, chains: [...chains.values()], rules, otherObjects };
+  return { hasFlags, chains: [...chains.values()], rules, sets: [...sets.values()], otherObjects };
+}
+
+function setOf(body: JsonObject) {
+  const { family, table, name, handle, elem, ...kind } = body;
+  return {
+    name: String(name),
+    type: String(kind['type']),
+    kind: JSON.stringify(normalised(kind)),
+    elements: new Set(elementsOf(body)),
+  };
+}
+
+function elementsOf({ elem }: JsonObject): string[] {
+  return Array.isArray(elem) ? elem.map(elementText) : [];
+}
+
+/** One with a timeout, a comment or a counter is an object of another form. */
+function elementText(element: JsonValue): string {
+  if (typeof element === 'string') return element;
+  const prefix = isObject(element) ? element['prefix'] : undefined;
+  if (isObject(prefix)) return `${prefix['addr']}/${prefix['len']}`;
+  return JSON.stringify(normalised(element));
 }
 
 function isInTable(kind: string, body: JsonObject): boolean {

@@ -229,7 +229,16 @@ function matchReply(match: Match): Match[] {
 }
 
 function inListingOrder(matches: readonly Match[]): Match[] {
-  const order = ['input-interface', 'output-interface', 'family', 'source', 'destination'];
-  const rank = ({ kind }: Match) => (order.includes(kind) ? order.indexOf(kind) : order.length);
+  const order = [
+    ['input-interface'],
+    ['output-interface'],
+    ['family'],
+    ['source', 'source-table'],
+    ['destination', 'destination-table'],
+  ];
+  const rank = ({ kind }: Match) => {
+    const found = order.findIndex((kinds) => kinds.includes(kind));
+    return found === -1 ? order.length : found;
+  };
   return [...matches].sort((a, b) => rank(a) - rank(b));
 }

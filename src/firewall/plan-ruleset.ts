@@ -5,10 +5,13 @@
  * counted, and nothing passes in the moment in which the kernel has hooked a new chain up but not
  * yet given it its policy.
  */
+
+import { parsePrefix } from '../net/prefix.ts';
 import { accept, builtIn, connectionRules, dropTheRest } from './built-in-rule.ts';
 import { expandRule, inNftOrder, portMatches } from './expand-rule.ts';
 import {
   type FirewallModel,
+  type FirewallTable,
   type FirewallWan,
   findModelFaults,
   type GatewayService,
@@ -16,7 +19,8 @@ import {
 import { parseAllAddresses } from './nft-addresses.ts';
 import { forwardChains } from './plan-forward.ts';
 import { preroutingRules } from './plan-prerouting.ts';
-import type { ChainHook, Match, Ruleset, RulesetRule, Statement } from './ruleset.ts';
+import type { ChainHook, Match, Ruleset, RulesetRule, RulesetSet, Statement } from './ruleset.ts';
+import { outermostPrefixes } from './table-prefixes.ts';
 
 /**
  * @throws RangeError when the model has faults; whoever reads configs asks {@link findModelFaults}
@@ -56,7 +60,7 @@ export function safeRuleset(model: FirewallModel): Ruleset {
   const api = model.services
     .filter(({ name }) => name === API_SERVICE)
     .map(({ name, protocols, ports }) => ({ name, protocols, ports }));
-  const safe = { ...model, rules: [], services: [...safeServices, ...api] };
+  const safe = { ...model, tables: [], rules: [], services: [...safeServices, ...api] };
   return plan(safe, { isOpenInward: false });
 }
 
@@ -64,6 +68,7 @@ function plan(model: FirewallModel, options: { readonly isOpenInward: boolean })
   const [fault] = findModelFaults(model);
   if (fault !== undefined) throw new RangeError(`a ruleset of ${fault.path}: ${fault.message}`);
   return {
+    sets: (model.tables ?? []).flatMap(setsOf),
     chains: [
       { name: 'prerouting', hook: hooks.prerouting, rules: preroutingRules(model) },
       { name: 'input', hook: hooks.input, rules: inputRules(model) },
@@ -71,6 +76,16 @@ function plan(model: FirewallModel, options: { readonly isOpenInward: boolean })
       { name: 'output', hook: hooks.output, rules: [] },
     ],
   };
+}
+
+function setsOf({ name, addresses }: FirewallTable): RulesetSet[] {
+  const prefixes = addresses.map(parsePrefix).filter((prefix) => prefix !== undefined);
+  const outermost = outermostPrefixes(prefixes);
+  return ([4, 6] as const).map((family) => ({
+    table: name,
+    family,
+    prefixes: outermost.filter((prefix) => prefix.family === family),
+  }));
 }
 
 export const dhcpService: GatewayService = { name: 'dhcp', protocols: ['udp'], ports: [67, 547] };

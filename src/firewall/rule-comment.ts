@@ -15,7 +15,7 @@ export interface RuleOrigin {
   readonly text?: string;
 }
 
-/** nft keeps 127 bytes of a comment; kind, name and part take up to 60 of them. */
+/** nft keeps 127 bytes of a comment; kind, name and part take up to 63 of them. */
 export const COMMENT_TEXT_BYTES_MAX = 64;
 
 /**
@@ -34,7 +34,7 @@ export function formatRuleComment({ kind, name, part, text }: RuleOrigin): strin
 }
 
 const pattern =
-  /^(rule|service|built-in) ([A-Za-z_][A-Za-z0-9_-]{0,31})(?:\/([a-z0-9-]{1,16}))?(?:: (.+))?$/u;
+  /^(rule|service|built-in) ([A-Za-z_][A-Za-z0-9_-]{0,31})(?:\/([a-z0-9-]{1,20}))?(?:: (.+))?$/u;
 
 /** @returns undefined for a comment that somebody else wrote */
 export function parseRuleComment(comment: string): RuleOrigin | undefined {

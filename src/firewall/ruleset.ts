@@ -5,13 +5,29 @@
  */
 import type { AddressRange } from '../net/address-range.ts';
 import type { PortRange } from '../net/port-range.ts';
+import type { Prefix } from '../net/prefix.ts';
 import type { RuleOrigin } from './rule-comment.ts';
 
 export const TABLE_FAMILY = 'inet';
 export const TABLE_NAME = 'gatehouse';
 
 export interface Ruleset {
+  /** Those that rules name, and others. Absent: none. */
+  readonly sets?: readonly RulesetSet[];
   readonly chains: readonly RulesetChain[];
+}
+
+/** The addresses of one family that an address table has. */
+export interface RulesetSet {
+  readonly table: string;
+  readonly family: 4 | 6;
+  /** In order, none in another. */
+  readonly prefixes: readonly Prefix[];
+}
+
+/** What nft calls it: `@blocked_4` in a rule. */
+export function setNameOf({ table, family }: Pick<RulesetSet, 'table' | 'family'>): string {
+  return `${table}_${family}`;
 }
 
 export interface RulesetChain {
@@ -46,6 +62,12 @@ export type Match =
       readonly kind: 'source' | 'destination';
       readonly ranges: readonly AddressRange[];
       readonly negated?: boolean;
+    }
+  /** The addresses of this family that the table has: none while it has none. */
+  | {
+      readonly kind: 'source-table' | 'destination-table';
+      readonly table: string;
+      readonly family: 4 | 6;
     }
   | { readonly kind: 'protocol'; readonly protocols: readonly string[] }
   /** `th` is whatever transport header there is; a protocol match stands before it. */
@@ -100,6 +122,10 @@ export function mirrorMatch(match: Match): Match {
       return { ...match, kind: 'destination' };
     case 'destination':
       return { ...match, kind: 'source' };
+    case 'source-table':
+      return { ...match, kind: 'destination-table' };
+    case 'destination-table':
+      return { ...match, kind: 'source-table' };
     case 'source-port':
       return { ...match, kind: 'destination-port' };
     case 'destination-port':

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { modelWithRules, ruleNames } from '../testing/firewall-models.ts';
+import { homeModel, modelWithRules, ruleNames } from '../testing/firewall-models.ts';
 import { compileRuleset, type NftDocument } from './nft-document.ts';
 import { expectedTable, parseListing } from './nft-table.ts';
 import { planRuleset } from './plan-ruleset.ts';
@@ -101,6 +101,63 @@ test('survive-111 each way in which somebody else changes the table is told', ()
       for (const { table } of objects) if (table !== undefined) table['flags'] = 'dormant';
     }),
     ['the table got flags, perhaps dormant'],
+  );
+});
+
+const withTables = compileRuleset(planRuleset(homeModel('sessions')), { replacing: 'table' });
+
+/** What somebody does to the sets of a home. */
+function setChanges(edit: (sets: Map<string, Listed>, objects: Listed[]) => void) {
+  const listed = listing((objects) => {
+    const sets = objects.flatMap(({ set }) => (set === undefined ? [] : [set]));
+    edit(new Map(sets.map((set) => [String(set['name']), { set }])), objects);
+  }, withTables);
+  return tableDiffers(expectedTable(withTables), listed)?.changes;
+}
+
+test('survive-111 each way in which somebody else changes the set of a table is told', () => {
+  const elements = (objects: Listed[]) =>
+    objects.flatMap(({ element }) => (element?.['name'] === 'trouble_4' ? [element] : []))[0] ?? {};
+  assert.equal(
+    setChanges((_, objects) => {
+      const element = elements(objects);
+      element['elem'] = (element['elem'] as unknown[]).toReversed();
+    }),
+    undefined,
+  );
+  assert.deepEqual(
+    setChanges((_, objects) => {
+      const added = { prefix: { addr: '10.0.0.0', len: 8 } };
+      const expiring = { elem: { val: '10.1.0.0', timeout: 3 } };
+      elements(objects)['elem'] = ['192.0.2.9', added, expiring];
+    }),
+    [
+      '198.51.100.0/24 was removed from the set trouble_4',
+      '203.0.113.0/25 was removed from the set trouble_4',
+      '10.0.0.0/8 was added to the set trouble_4',
+      '{"elem":{"timeout":3,"val":"10.1.0.0"}} was added to the set trouble_4',
+    ],
+  );
+  assert.deepEqual(
+    setChanges((sets) => Object.assign(sets.get('friends_6')?.['set'] ?? {}, { timeout: 60 })),
+    ['the set friends_6 became {"flags":["interval"],"timeout":60,"type":"ipv6_addr"}'],
+  );
+  assert.deepEqual(
+    setChanges((sets, objects) => {
+      objects.splice(
+        objects.findIndex(({ set }) => set === sets.get('friends_4')?.['set']),
+        1,
+      );
+    }),
+    ['the set friends_4 was removed'],
+  );
+});
+
+test('the set of a table that the config has no more is no difference, since no rule names it', () => {
+  const left = { family: 'inet', table: 'gatehouse', name: 'gone_4', type: 'ipv4_addr' };
+  assert.equal(
+    changes((objects) => objects.push({ set: { ...left, elem: ['192.0.2.1'] } })),
+    undefined,
   );
 });
 

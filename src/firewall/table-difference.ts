@@ -1,5 +1,5 @@
 /** Whether somebody else changed our table: what was applied against what nft lists. */
-import type { NftTable, NftTableRule } from './nft-table.ts';
+import type { NftTable, NftTableRule, NftTableSet } from './nft-table.ts';
 
 export interface TableDifference {
   /** What is not as it was applied: `a rule was added to forward`. For people, in order. */
@@ -15,7 +15,8 @@ export const TOLD_CHANGES_MAX = 20;
  * @param listed undefined: the table is not there
  * @returns undefined when nothing differs. Counters and handles do not count, and neither does an
  *   empty chain that is not hooked up: it decides nothing, and a ruleset that replaces the rules of
- *   another one leaves behind the chains that it does not have
+ *   another one leaves behind the chains that it does not have. Nor does a set of an address table
+ *   that is not expected: no rule can look into it
  */
 export function tableDiffers(
   expected: NftTable,
@@ -34,7 +35,31 @@ function changesOf(expected: NftTable, listed: NftTable): string[] {
     ...listed.otherObjects
       .filter((object) => !expected.otherObjects.includes(object))
       .map((object) => `the ${object} was added`),
+    ...setChanges(expected.sets, listed.sets),
     ...[...names].flatMap((name) => chainChanges(name, expected, listed)),
+  ];
+}
+
+const TABLE_SET_NAME = /_[46]$/;
+
+function setChanges(before: readonly NftTableSet[], now: readonly NftTableSet[]): string[] {
+  const isExpected = ({ name }: NftTableSet) => before.some((set) => set.name === name);
+  const added = now.filter((set) => !isExpected(set) && !TABLE_SET_NAME.test(set.name));
+  return [
+    ...added.map(({ name }) => `the set ${name} was added`),
+    ...before.flatMap((set) => {
+      const listed = now.find(({ name }) => name === set.name);
+      if (listed === undefined) return [`the set ${set.name} was removed`];
+      if (listed.kind !== set.kind) return [`the set ${set.name} became ${listed.kind}`];
+      return [
+        ...[...set.elements.difference(listed.elements)].map(
+          (element) => `${element} was removed from the set ${set.name}`,
+        ),
+        ...[...listed.elements.difference(set.elements)].map(
+          (element) => `${element.slice(0, 200)} was added to the set ${set.name}`,
+        ),
+      ];
+    }),
   ];
 }
 

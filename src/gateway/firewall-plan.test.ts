@@ -42,6 +42,7 @@ test('the example of the reference has this model', () => {
       dhcpClient: false,
       martians: ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', 'fc00::/7'],
     },
+    tables: [{ name: 'nuisances', addresses: ['192.0.2.66', '2001:db8:66::/48'] }],
     rules: [
       {
         name: 'guests_send_no_mail',
@@ -60,6 +61,7 @@ test('the example of the reference has this model', () => {
         ports: [port(631), port(9100, 9102)],
       },
       { name: 'guests_stay_out', action: 'reject', from: 'guests', to: 'lan', log: true },
+      { name: 'no_nuisances', action: 'drop', destination: ['@nuisances'] },
     ],
     services: [
       { name: 'dhcp', protocols: ['udp'], ports: [67, 547], networks: ['lan', 'guests'] },
@@ -74,6 +76,7 @@ test('the example of the reference has this model', () => {
 test('a config of nothing but its version offers nothing', () => {
   assert.deepEqual(modelOf('version: 1\n'), {
     networks: [],
+    tables: [],
     rules: [],
     services: [],
     forwardedTraffic: 'conntrack',

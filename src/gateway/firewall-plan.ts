@@ -47,7 +47,7 @@ export function planConfiguration(
 
 /**
  * The model never has a fault, whatever parseConfig takes. Not in it, since they are not in force
- * yet: address tables, devices, and features that have a schedule.
+ * yet: devices, and features that have a schedule.
  *
  * @param config as parseConfig gives it
  */
@@ -59,6 +59,10 @@ export function firewallModelOf(
   return {
     networks: Object.entries(config.networks).map(networkOf),
     ...(wan === undefined ? {} : { wan: wanOf(wan) }),
+    tables: Object.entries(config.firewall.tables).map(([name, { addresses }]) => ({
+      name,
+      addresses,
+    })),
     rules: rulesInForce(config).map(ruleOf),
     services: servicesOf(config),
     forwardedTraffic,

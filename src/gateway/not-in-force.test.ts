@@ -24,7 +24,6 @@ test('the example of the reference asks for all of this', () => {
     'dns: no questions are answered yet.',
     'api.listen: 10.77.0.1:8443, 127.0.0.1:8443 not served yet; ' +
       'only loopback addresses with `tls.mode: off` are.',
-    'firewall.tables: the addresses of nuisances have no effect yet.',
     'firewall.devices: schedules of console are not followed yet.',
     'firewall.devices: addresses of console are not given by DHCP yet.',
     'firewall.schedules: homework not followed yet.',

@@ -78,9 +78,6 @@ function findInFirewall({ firewall }: Config): string[] {
   const features = Object.entries(firewall.features);
   const timed = features.filter(([, { schedule }]) => schedule !== undefined);
   return [
-    ...about(names(Object.entries(firewall.tables)), (which) => {
-      return `firewall.tables: the addresses of ${which} have no effect yet.`;
-    }),
     ...about(names(timed), (which) => {
       return `firewall.features: ${which} with a schedule stay off, since none is followed yet.`;
     }),

@@ -6,10 +6,14 @@ import { findRefusedRule } from '../firewall/find-refused-rule.ts';
 import type { Nft, NftFailure, NftListing, NftResult } from '../firewall/nft.ts';
 import {
   type JsonObject,
+  type JsonValue,
   type NftChain,
   type NftCommand,
   type NftDocument,
+  type NftElements,
   type NftRule,
+  type NftSet,
+  type NftSetName,
   type NftTableName,
   rulesOf,
 } from '../firewall/nft-document.ts';
@@ -27,8 +31,14 @@ export type FakeNftFault =
 
 interface Table {
   readonly name: NftTableName;
+  readonly sets: ReadonlyMap<string, FakeSet>;
   readonly chains: ReadonlyMap<string, NftChain>;
   readonly rules: readonly NftRule[];
+}
+
+interface FakeSet {
+  readonly set: NftSet;
+  readonly elem: readonly JsonValue[];
 }
 
 type Tables = ReadonlyMap<string, Table>;
@@ -135,10 +145,14 @@ function failure(reason: NftFailure['reason'], message: string): NftFailure {
   return { success: false, reason, message, rulesInPlace: isSure ? 'unchanged' : 'unknown' };
 }
 
-function documentOf({ name, chains, rules }: Table): NftDocument {
+function documentOf({ name, sets, chains, rules }: Table): NftDocument {
   return {
     nftables: [
       { add: { table: name } },
+      ...[...sets.values()].flatMap(({ set, elem }): NftCommand[] => [
+        { add: { set } },
+        { add: { element: { ...setNameIn(set), elem } } },
+      ]),
       ...[...chains.values()].map((chain): NftCommand => ({ add: { chain } })),
       ...rules.map((rule): NftCommand => ({ add: { rule } })),
     ],
@@ -152,18 +166,22 @@ function keyOf({ family, name }: NftTableName): string {
 /** @throws Error with the kernel's words where it refuses */
 function performed(tables: Tables, command: NftCommand): Tables {
   const changed = new Map(tables);
-  if ('delete' in command) {
+  const object = Object.values(command)[0] as object;
+  if ('set' in object || 'element' in object) return withSets(tables, command);
+  if ('delete' in command && 'table' in command.delete) {
     if (!changed.delete(keyOf(command.delete.table))) throw new Error(NOT_THERE);
-  } else if ('flush' in command) {
+  } else if ('flush' in command && 'table' in command.flush) {
     changed.set(keyOf(command.flush.table), { ...found(tables, command.flush.table), rules: [] });
+  } else if (!('add' in command)) {
+    throw new Error(NOT_SUPPORTED);
   } else if ('table' in command.add) {
     const name = command.add.table;
-    const empty: Table = { name, chains: new Map(), rules: [] };
+    const empty: Table = { name, sets: new Map(), chains: new Map(), rules: [] };
     changed.set(keyOf(name), tables.get(keyOf(name)) ?? empty);
   } else if ('chain' in command.add) {
     const table = found(tables, tableOf(command.add.chain));
     changed.set(keyOf(table.name), withChain(table, command.add.chain));
-  } else {
+  } else if ('rule' in command.add) {
     const { rule } = command.add;
     const table = found(tables, tableOf(rule));
     judgeRule(rule, table);
@@ -173,6 +191,8 @@ function performed(tables: Tables, command: NftCommand): Tables {
 }
 
 const NOT_THERE = 'Could not process rule: No such file or directory';
+const EXISTS = 'Could not process rule: File exists';
+const BUSY = 'Could not process rule: Device or resource busy';
 const NOT_SUPPORTED = 'Could not process rule: Operation not supported';
 
 function tableOf({ family, table }: { family: string; table: string }): NftTableName {
@@ -183,6 +203,39 @@ function found(tables: Tables, name: NftTableName): Table {
   const table = tables.get(keyOf(name));
   if (table === undefined) throw new Error(NOT_THERE);
   return table;
+}
+
+function withSets(tables: Tables, command: NftCommand): Tables {
+  const [[action, object] = ['', {}]] = Object.entries(command);
+  const [[kind, body] = ['', undefined]] = Object.entries(object as Record<string, NftSetName>);
+  if (body === undefined) throw new Error(NOT_SUPPORTED);
+  const table = found(tables, tableOf(body));
+  const there = table.sets.get(body.name);
+  const sets = new Map(table.sets);
+  if (action === 'add' && kind === 'set') {
+    const set = body as NftSet;
+    if (there !== undefined && there.set.type !== set.type) throw new Error(EXISTS);
+    sets.set(body.name, { set, elem: there?.elem ?? [] });
+  } else if (there === undefined) {
+    throw new Error(NOT_THERE);
+  } else if (action === 'flush') {
+    sets.set(body.name, { ...there, elem: [] });
+  } else if (action === 'delete') {
+    if (table.rules.some((rule) => setNamesIn(rule).includes(body.name))) throw new Error(BUSY);
+    sets.delete(body.name);
+  } else {
+    const { elem } = body as NftElements;
+    sets.set(body.name, { ...there, elem: [...there.elem, ...elem] });
+  }
+  return new Map([...tables, [keyOf(table.name), { ...table, sets }]]);
+}
+
+function setNameIn({ family, table, name }: NftSet): NftSetName {
+  return { family, table, name };
+}
+
+function setNamesIn({ expr }: NftRule): string[] {
+  return [...JSON.stringify(expr).matchAll(/"right":"@([^"]+)"/g)].map(([, name = '']) => name);
 }
 
 /** A chain that is there already may get another policy, and nothing else. */
@@ -200,6 +253,7 @@ const statements = [
 
 function judgeRule(rule: NftRule, table: Table): void {
   if (!table.chains.has(rule.chain)) throw new Error(NOT_THERE);
+  if (setNamesIn(rule).some((name) => !table.sets.has(name))) throw new Error(NOT_THERE);
   for (const statement of rule.expr) {
     const [word = ''] = Object.keys(statement);
     if (!statements.includes(word)) throw new Error(`Unknown statement object '${word}'.`);

@@ -56,7 +56,9 @@ export function homeModel(forwardedTraffic: FirewallModel['forwardedTraffic']): 
       { ...sshService, networks: ['lan'] },
       { name: API_SERVICE, protocols: ['tcp'], ports: [8443], networks: ['lan'] },
     ],
+    tables: homeTables,
     rules: [
+      ...tableRules,
       {
         name: 'block_tv',
         action: 'drop',
@@ -114,3 +116,32 @@ export function homeModel(forwardedTraffic: FirewallModel['forwardedTraffic']): 
     ],
   };
 }
+
+const homeTables = [
+  {
+    name: 'trouble',
+    addresses: [
+      '198.51.100.0/24',
+      '198.51.100.7',
+      '192.0.2.9',
+      '203.0.113.0/25',
+      '2001:db8:f::/48',
+    ],
+  },
+  { name: 'friends', addresses: [] },
+] as const;
+
+const tableRules: readonly FirewallRule[] = [
+  { name: 'no_trouble', action: 'drop', from: 'wan', source: ['@trouble'] },
+  {
+    name: 'friends_in',
+    action: 'accept',
+    from: 'wan',
+    to: 'dmz',
+    source: ['@friends', '192.0.2.128/25'],
+    destination: ['10.79.0.0/24', '@trouble'],
+    protocols: ['tcp'],
+    ports: [{ first: 22, last: 22 }],
+  },
+  { name: 'gateway_shut', action: 'reject', to: 'gateway', source: ['@trouble', '@friends'] },
+];

@@ -7,11 +7,13 @@ import { type FirewallModel, findModelFaults } from '../../src/firewall/firewall
 import { formatRuleset } from '../../src/firewall/format-ruleset.ts';
 import type { Nft } from '../../src/firewall/nft.ts';
 import { compileRuleset } from '../../src/firewall/nft-document.ts';
-import { expectedTable } from '../../src/firewall/nft-table.ts';
+import { expectedTable, setsInPlace } from '../../src/firewall/nft-table.ts';
 import { defaultPosture, planRuleset, safeRuleset } from '../../src/firewall/plan-ruleset.ts';
 import type { Ruleset } from '../../src/firewall/ruleset.ts';
 import { tableDiffers } from '../../src/firewall/table-difference.ts';
+import { formatTablePrefix } from '../../src/firewall/table-prefixes.ts';
 import { openNft } from '../../src/linux/nft.ts';
+import { parseInterfaceAddress, requirePrefix } from '../../src/net/prefix.ts';
 import { homeModel, modelWithRules } from '../../src/testing/firewall-models.ts';
 
 let lab: Lab;
@@ -65,7 +67,11 @@ const address = fc.oneof(
     '64:ff9b::/96',
   ),
 );
-const addresses = fc.array(address, { minLength: 1, maxLength: 6 });
+const addressOrTable = fc.oneof(
+  { weight: 4, arbitrary: address },
+  { weight: 1, arbitrary: fc.constantFrom('@trouble', '@friends') },
+);
+const addresses = fc.array(addressOrTable, { minLength: 1, maxLength: 6 });
 const ports = fc.array(
   fc
     .tuple(fc.integer({ min: 0, max: 90 }), fc.integer({ min: 0, max: 9 }))
@@ -105,6 +111,44 @@ test('random rules are listed as they were applied', async () => {
       await assertListedAsExpected(planRuleset({ ...home, rules: sound }));
     }),
     { numRuns: 40 },
+  );
+});
+
+test('random tables are listed as they were applied, also in place of others', async () => {
+  // A table has whole prefixes alone.
+  const prefix = address.map((text) => {
+    const parsed = parseInterfaceAddress(text)?.prefix ?? requirePrefix(text);
+    return formatTablePrefix(parsed);
+  });
+  const table = fc.record({
+    name: fc.constantFrom('trouble', 'friends', 'other', 'a_4'),
+    addresses: fc.array(prefix, { maxLength: 40 }),
+  });
+  const tables = fc.uniqueArray(table, { maxLength: 4, selector: ({ name }) => name });
+  let before = planRuleset(modelWithRules([]));
+  await fc.assert(
+    fc.asyncProperty(tables, async (some) => {
+      const rules = some.map(({ name }) => ({
+        name,
+        action: 'drop' as const,
+        source: [`@${name}`],
+      }));
+      const ruleset = planRuleset({ ...modelWithRules([]), tables: some, rules });
+      await assertListedAsExpected(before);
+      const inPlace = expectedTable(compileRuleset(before, { replacing: 'table' }));
+      const document = compileRuleset(ruleset, {
+        replacing: 'rules',
+        setsInPlace: setsInPlace(inPlace),
+      });
+      assert.deepEqual(await nft.apply(document), { success: true });
+      const listing = await nft.list();
+      assert.ok(listing.success);
+      const expected = expectedTable(compileRuleset(ruleset, { replacing: 'table' }));
+      assert.equal(tableDiffers(expected, listing.table), undefined);
+      assert.equal(listing.table?.sets.length, 2 * some.length);
+      before = ruleset;
+    }),
+    { numRuns: 20 },
   );
 });
 
