@@ -8,6 +8,7 @@ import { wrapText } from '../src/cli/terminal-text.ts';
 import {
   globalOptions,
   type OptionDescription,
+  positionalsOf,
   takesJson,
   type VerbDescription,
   verbs,
@@ -62,9 +63,9 @@ author, a file or a program wrote.
 }
 
 function renderVerb(verb: VerbDescription): string {
-  const { name, description, positional, options, document } = verb;
+  const { name, description, options, document } = verb;
   const rows = [
-    ...(positional === undefined ? [] : [row(positional.name, positional.description)]),
+    ...positionalsOf(verb).map((place) => row(place.name, place.description)),
     ...options.map(optionRow),
   ];
   const keys = (document ?? []).map((key) => `\`${key}\``).join(', ');

@@ -2,6 +2,7 @@
 import { quoted } from '../config/config-problem.ts';
 import { suggest } from '../config/suggest.ts';
 import {
+  ENTRY_MS_MAX,
   REVISIONS_PER_ANSWER_MAX,
   type StateFilter,
   sessionStates,
@@ -21,6 +22,7 @@ import {
   STATES_LIMIT_DEFAULT,
   STATES_LIMIT_MAX,
   shells,
+  tableActions,
   USER_DEFAULT,
   type VerbName,
   verbs,
@@ -76,12 +78,24 @@ interface OwnParts {
     | { readonly filter: StateFilter; readonly limit: number }
     /** To be ended. */
     | { readonly kill: StateFilter | 'all' };
+  table: TableCommand;
   backup: { readonly file: string; readonly passphraseFile?: string };
   restore: { readonly file: string; readonly passphraseFile?: string };
   completion: { readonly shellName: Shell };
   version: object;
   help: { readonly topic?: VerbName };
 }
+
+/** A table, and what of it; `forMs`: then it goes by itself. */
+export type TableCommand =
+  | { readonly action: 'show'; readonly table?: string }
+  | {
+      readonly action: 'add';
+      readonly table: string;
+      readonly prefix: string;
+      readonly forMs?: number;
+    }
+  | { readonly action: 'remove'; readonly table: string; readonly prefix: string };
 
 export type CommandOf<Verb extends VerbName> = { readonly verb: Verb } & Instance & OwnParts[Verb];
 export type CliCommand = { [Verb in VerbName]: CommandOf<Verb> }[VerbName];
@@ -175,6 +189,8 @@ function commandFor(verb: VerbName, understood: Understood): CliCommand {
       return { verb, on: !given.has('off'), ...instance };
     case 'states':
       return { verb, ...statesOf(given), ...instance };
+    case 'table':
+      return { verb, ...tableOf(given), ...instance };
     case 'backup':
     case 'restore':
       return { verb, ...backupOf(given), ...instance };
@@ -342,6 +358,45 @@ function stateOf(given: CommandWords): StateFilter['state'] {
   const state = sessionStates.find((one) => one === text);
   if (text === undefined || state !== undefined) return state;
   throw given.fail(`--state ${quoted(text)} is none of ${sessionStates.join(', ')}`);
+}
+
+const TABLE_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,31}$/;
+
+function tableOf(given: CommandWords): TableCommand {
+  const [word = '', table, text] = given.positionals;
+  const action = tableActions.find((one) => one === word);
+  if (action === undefined) {
+    throw given.fail(`table ${quoted(word)}: there is table ${tableActions.join(', table ')}`);
+  }
+  if (table !== undefined && !TABLE_NAME.test(table)) {
+    throw given.fail(`${quoted(table)} is no name of a table`);
+  }
+  const forText = given.text('for');
+  if (forText !== undefined && action !== 'add') {
+    throw given.fail(`table ${action} takes no --for`);
+  }
+  if (action === 'show') {
+    if (text !== undefined) throw given.fail('table show takes a NAME, and nothing behind it');
+    return { action, ...(table === undefined ? {} : { table }) };
+  }
+  if (table === undefined || text === undefined) {
+    throw given.fail(`table ${action} needs a NAME and an ADDRESS`);
+  }
+  const parsed = parsePrefix(text);
+  if (parsed === undefined) {
+    const right = 'no address such as 192.0.2.7, nor a prefix such as 192.0.2.0/24';
+    throw given.fail(`${quoted(text)} is ${right}`);
+  }
+  const entry = { table, prefix: text };
+  if (action === 'remove') return { action, ...entry };
+  return { action, ...entry, ...timeOf(given, forText) };
+}
+
+function timeOf(given: CommandWords, text: string | undefined): { readonly forMs?: number } {
+  if (text === undefined) return {};
+  const forMs = parseDuration(text) ?? 0;
+  if (forMs >= 1 && forMs <= ENTRY_MS_MAX) return { forMs };
+  throw given.fail(`--for ${quoted(text)} is no duration such as 10m, of at most a year`);
 }
 
 function backupOf(given: CommandWords): OwnParts['backup'] {

@@ -9,6 +9,7 @@ import {
   type NamedVerb,
   type OptionDescription,
   type OptionName,
+  positionalsOf,
   verbs,
   versionOption,
 } from './verbs.ts';
@@ -22,7 +23,8 @@ const WORD_LENGTH_MAX = 4_096;
 export class CommandWords {
   /** Undefined when there is none. */
   verb: NamedVerb | undefined;
-  positional: string | undefined;
+  /** Besides the verb, in order. */
+  readonly positionals: string[] = [];
   readonly #values = new Map<string, string>();
   readonly #switches = new Set<string>();
 
@@ -40,6 +42,10 @@ export class CommandWords {
       else if (onlyPlain || word === '-' || !word.startsWith('-')) this.#addPlain(word);
       else this.#addOption(word, rest);
     }
+  }
+
+  get positional(): string | undefined {
+    return this.positionals[0];
   }
 
   text(name: OptionName): string | undefined {
@@ -69,13 +75,18 @@ export class CommandWords {
     throw this.fail(`there is no verb ${quoted(word)}${hint(word, names)}`);
   }
 
-  #addPositional({ name, positional }: NamedVerb, word: string): void {
-    if (positional === undefined) throw this.fail(`${name} takes no ${quoted(word)}`);
-    if (this.positional !== undefined) {
-      throw this.fail(`${name} takes one ${positional.name}, and ${quoted(word)} is another`);
+  #addPositional(verb: NamedVerb, word: string): void {
+    const { name } = verb;
+    const places = positionalsOf(verb);
+    const place = places[this.positionals.length];
+    if (place === undefined) {
+      const [only] = places;
+      if (only === undefined) throw this.fail(`${name} takes no ${quoted(word)}`);
+      if (places.length > 1) throw this.fail(`${name} takes no further ${quoted(word)}`);
+      throw this.fail(`${name} takes one ${only.name}, and ${quoted(word)} is another`);
     }
-    if (word === '') throw this.fail(`the ${positional.name} of ${name} is empty`);
-    this.positional = word;
+    if (word === '') throw this.fail(`the ${place.name} of ${name} is empty`);
+    this.positionals.push(word);
   }
 
   /** `gatehouse --json run`. */

@@ -5,6 +5,7 @@ import {
   globalOptionsOf,
   type NamedVerb,
   type OptionDescription,
+  positionalsOf,
   verbs,
   versionOption,
 } from './verbs.ts';
@@ -43,10 +44,10 @@ fi
 }
 
 function caseOf(verb: NamedVerb): string {
-  const { name, positional } = verb;
+  const { name } = verb;
   const specs = [...verb.options, ...globalOptionsOf(verb)].map(specOf);
-  if (positional !== undefined) {
-    specs.push(quote(`1:${positional.name}:${action(positional.completes)}`));
+  for (const [index, place] of positionalsOf(verb).entries()) {
+    specs.push(quote(`${index + 1}:${place.name}:${action(place.completes)}`));
   }
   const lines = specs.map((spec) => ` \\\n            ${spec}`).join('');
   return `        ${name})\n          _arguments${lines}\n          ;;\n`;

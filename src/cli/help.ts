@@ -8,6 +8,7 @@ import {
   globalOptions,
   globalOptionsOf,
   type OptionDescription,
+  positionalsOf,
   type VerbDescription,
   verbs,
 } from './verbs.ts';
@@ -26,10 +27,11 @@ export function help({ topic }: CommandOf<'help'>): Outcome {
 }
 
 /** `apply [FILE] [--confirm DURATION] [--force]`, without global options. */
-export function synopsisOf({ name, positional, options }: VerbDescription): string {
-  const file = positional?.required === false ? `[${positional.name}]` : positional?.name;
+export function synopsisOf(verb: VerbDescription): string {
+  const { name, options } = verb;
+  const words = positionalsOf(verb).map((one) => (one.required ? one.name : `[${one.name}]`));
   const flags = options.map((option) => `[${flagOf(option)}]`);
-  return [name, ...(file === undefined ? [] : [file]), ...flags].join(' ');
+  return [name, ...words, ...flags].join(' ');
 }
 
 /** `--confirm DURATION`. */
@@ -53,12 +55,17 @@ function overview(): string[] {
 }
 
 function explain(verb: VerbDescription): string[] {
-  const { positional, options } = verb;
+  const { options } = verb;
+  const places = positionalsOf(verb);
   const description = verb.description.flatMap((paragraph) => ['', ...wrapText(paragraph, WIDTH)]);
   const argument: readonly string[] =
-    positional === undefined
+    places.length === 0
       ? []
-      : ['', 'argument:', ...table([[positional.name, positional.description]])];
+      : [
+          '',
+          places.length === 1 ? 'argument:' : 'arguments:',
+          ...table(places.map(({ name, description: text }) => [name, text])),
+        ];
   const own = options.length === 0 ? [] : ['', ...optionLines('options:', options)];
   return [
     ...usageLines(verb),

@@ -96,6 +96,9 @@ for (const words of [
   ['states'],
   ['states', '--device', hostile],
   ['states', '--kill', '--all'],
+  ['table', hostile],
+  ['table', 'add', hostile, '192.0.2.1'],
+  ['table', 'remove', 'bad', hostile],
   ['doctor'],
   ['backup', 'a'],
   ['restore', 'a'],
@@ -134,6 +137,9 @@ const goodPaths: readonly (readonly [string, ...string[]])[] = [
   ['safe'],
   ['states'],
   ['states', '--kill', '--all'],
+  ['table', 'show'],
+  ['table', 'show', 'bad'],
+  ['table', 'add', 'bad', '192.0.2.1', '--for', '1h'],
   ['backup', 'a'],
   ['restore', 'a'],
   ['completion', 'bash'],
@@ -152,6 +158,13 @@ test('every verb with --json prints one document with the keys that its help nam
       if (question.kind === 'set-safe-mode') return { kind: 'safe-mode', on: question.on };
       if (question.kind === 'get-states') return { kind: 'states', states: [], examinedCount: 0 };
       if (question.kind === 'kill-states') return { kind: 'states-killed', killedCount: 0 };
+      if (question.kind === 'get-tables') return { kind: 'tables', tables: [] };
+      if (question.kind === 'get-table') return { kind: 'table', table: 'bad', entries: [] };
+      if (question.kind === 'add-table-entry') {
+        const entry = { table: 'bad', prefix: '192.0.2.1', isKept: true } as const;
+        const cover = { coveredBy: '192.0.2.0/24', expiresInMs: 3_600_000 };
+        return { kind: 'table-entry', outcome: 'added', ...entry, ...cover };
+      }
       const isChange = ['apply', 'apply-revision', 'confirm', 'rollback'].includes(question.kind);
       const change = { changeId: 'c3', outcome: 'applied', rollbackInMs: 1, revision: 2 } as const;
       return isChange ? { kind: 'change', ...change } : hostileCore(question);

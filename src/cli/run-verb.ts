@@ -65,6 +65,8 @@ async function outcomeOf(command: VerbCommand, world: CliWorld): Promise<Outcome
       return (await import('./safe.ts')).safe(command, world);
     case 'states':
       return (await import('./states.ts')).states(command, world);
+    case 'table':
+      return (await import('./table.ts')).table(command, world);
     case 'status':
       return (await import('./status.ts')).status(command, world);
     case 'doctor':

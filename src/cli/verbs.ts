@@ -32,8 +32,9 @@ export interface VerbDescription {
   readonly summary: string;
   /** Paragraphs. */
   readonly description: readonly string[];
-  /** No verb has more than one. */
   readonly positional?: PositionalDescription;
+  /** Those that follow it, none of them required. */
+  readonly further?: readonly PositionalDescription[];
   /** Its own ones, besides the global ones. */
   readonly options: readonly OptionDescription[];
   /** The keys of what `--json` prints when it is done; absent where there is no `--json`. */
@@ -49,6 +50,7 @@ export const STATES_LIMIT_DEFAULT = 100;
 export const STATES_LIMIT_MAX = 1_000_000;
 export const USER_DEFAULT = 'gatehouse';
 export const DEMO_PORT_DEFAULT = 8080;
+export const tableActions = ['show', 'add', 'remove'] as const;
 export const shells = ['bash', 'zsh', 'fish'] as const;
 
 /** They stand before the verb or after it. */
@@ -420,6 +422,53 @@ const trafficVerbs = [
   },
 ] as const satisfies readonly VerbDescription[];
 
+const tableVerbs = [
+  {
+    name: 'table',
+    summary: 'show the address tables, or add to one and remove from it',
+    description: [
+      '`table show` lists the tables of the config; with a NAME, what is in that one. `table ' +
+        'add` and `table remove` change it at once, without a change of the config: when the ' +
+        'command has ended, the rules that name the table judge every forwarded packet by what ' +
+        'is in it now, also those of open sessions.',
+      'What was added stays across changes of the config and restarts, until it is removed or ' +
+        'its time is over. What the config says is always in the table. Of addresses that ' +
+        'overlap all count: one is in the table as long as one of them is.',
+    ],
+    positional: {
+      name: 'COMMAND',
+      required: true,
+      description: tableActions.join(', '),
+      completes: tableActions,
+    },
+    further: [
+      {
+        name: 'NAME',
+        required: false,
+        description: 'the table, as the config names it',
+        completes: 'nothing',
+      },
+      {
+        name: 'ADDRESS',
+        required: false,
+        description: 'an address or a prefix, such as 192.0.2.7 or 2001:db8::/32',
+        completes: 'nothing',
+      },
+    ],
+    options: [
+      {
+        name: 'for',
+        value: 'DURATION',
+        description: 'with add: until this time is over; what is there already gets the new time',
+        completes: ['10m', '1h', '1d'],
+      },
+    ],
+    document: [
+      ...['tables', 'table', 'entries', 'prefix', 'outcome', 'expiresInMs', 'coveredBy', 'isKept'],
+    ],
+  },
+] as const satisfies readonly VerbDescription[];
+
 const otherVerbs = [
   {
     name: 'backup',
@@ -467,7 +516,7 @@ const otherVerbs = [
       description: 'the verb to tell about',
       completes: [
         ...[...programVerbs, ...configVerbs, ...changeVerbs].map(({ name }) => name),
-        ...trafficVerbs.map(({ name }) => name),
+        ...[...trafficVerbs, ...tableVerbs].map(({ name }) => name),
         ...['backup', 'restore', 'completion', 'version', 'help'],
       ],
     },
@@ -481,6 +530,7 @@ const table = [
   ...configVerbs,
   ...changeVerbs,
   ...trafficVerbs,
+  ...tableVerbs,
   ...otherVerbs,
 ] as const;
 
@@ -498,6 +548,11 @@ export const verbs: readonly NamedVerb[] = table;
 
 export function findVerb(name: string): NamedVerb | undefined {
   return verbs.find((verb) => verb.name === name);
+}
+
+/** Its words besides options, in order. */
+export function positionalsOf({ positional, further = [] }: VerbDescription) {
+  return positional === undefined ? [] : [positional, ...further];
 }
 
 /** Whether `--json` has a meaning: not for what runs until it is ended. */

@@ -275,7 +275,7 @@ function addressValue(range: AddressRange): JsonValue {
   return { range: [first, formatNftAddress(range.last)] };
 }
 
-function prefixValue({ family, bits, length }: Prefix): JsonValue {
+export function prefixValue({ family, bits, length }: Prefix): JsonValue {
   const addr = formatNftAddress({ family, bits });
   return length === addressWidths[family] ? addr : { prefix: { addr, len: length } };
 }

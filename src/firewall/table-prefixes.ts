@@ -20,8 +20,7 @@ export function formatTablePrefix({ family, bits, length }: Prefix): string {
 
 /** Those that lie in no other, IPv4 first, in order; each once. */
 export function outermostPrefixes(prefixes: readonly Prefix[]): Prefix[] {
-  const all = new PrefixSet();
-  for (const prefix of prefixes) all.add(prefix);
+  const all = new PrefixSet(prefixes);
   return [...all].filter((prefix) => !all.covers(prefix)).sort(compare);
 }
 
@@ -30,6 +29,10 @@ export class PrefixSet implements Iterable<Prefix> {
   readonly #byKey = new Map<string, Prefix>();
   /** How many there are of each length: only those that there are need a look. */
   readonly #lengths = { 4: new Map<number, number>(), 6: new Map<number, number>() } as const;
+
+  constructor(prefixes: readonly Prefix[] = []) {
+    for (const prefix of prefixes) this.add(prefix);
+  }
 
   get size(): number {
     return this.#byKey.size;
@@ -55,11 +58,16 @@ export class PrefixSet implements Iterable<Prefix> {
 
   /** Whether the prefix lies in another, shorter one. */
   covers(prefix: Prefix): boolean {
-    const { family, bits, length } = prefix;
-    for (const shorter of this.#lengths[family].keys()) {
-      if (shorter < length && this.has(prefixOf({ family, bits }, shorter))) return true;
+    return this.coverOf(prefix) !== undefined;
+  }
+
+  /** The shortest of those. */
+  coverOf({ family, bits, length }: Prefix): Prefix | undefined {
+    for (const shorter of [...this.#lengths[family].keys()].sort((a, b) => a - b)) {
+      const outer = prefixOf({ family, bits }, shorter);
+      if (shorter < length && this.has(outer)) return outer;
     }
-    return false;
+    return undefined;
   }
 
   /** Those that lie in this one and are longer, in no order. */

@@ -14,6 +14,9 @@ const HEADER_BYTES = 16;
 const ATTRIBUTE_HEADER_BYTES = 4;
 /** The two highest bits are flags: nested, and in network byte order. */
 const ATTRIBUTE_TYPE_MASK = 0x3fff;
+const NLA_F_NESTED = 0x8000;
+/** The length has 16 bits. */
+const ATTRIBUTE_BYTES_MAX = 0xffff;
 
 export interface NetlinkMessage {
   readonly type: number;
@@ -78,6 +81,36 @@ export function decodeNetlinkAttributes(
     at += padded(length);
   }
   return values;
+}
+
+export interface NetlinkAttribute {
+  readonly type: number;
+  /** Bytes, or attributes within. */
+  readonly value: Uint8Array | readonly NetlinkAttribute[];
+}
+
+/** @throws RangeError for a value beyond 64 KiB */
+export function encodeNetlinkAttributes(
+  attributes: readonly NetlinkAttribute[],
+): Uint8Array<ArrayBuffer> {
+  const parts = attributes.map(({ type, value }) => {
+    const isNested = !(value instanceof Uint8Array);
+    const bytes = isNested ? encodeNetlinkAttributes(value) : value;
+    return { type: isNested ? type | NLA_F_NESTED : type, bytes };
+  });
+  const sizeOf = (bytes: Uint8Array) => padded(ATTRIBUTE_HEADER_BYTES + bytes.length);
+  const encoded = new Uint8Array(parts.reduce((sum, { bytes }) => sum + sizeOf(bytes), 0));
+  const view = new DataView(encoded.buffer);
+  let at = 0;
+  for (const { type, bytes } of parts) {
+    const length = ATTRIBUTE_HEADER_BYTES + bytes.length;
+    if (length > ATTRIBUTE_BYTES_MAX) throw new RangeError(`an attribute of ${length} bytes`);
+    view.setUint16(at, length, true);
+    view.setUint16(at + 2, type, true);
+    encoded.set(bytes, at + ATTRIBUTE_HEADER_BYTES);
+    at += sizeOf(bytes);
+  }
+  return encoded;
 }
 
 function partOf(view: DataView<ArrayBuffer>, from: number, to: number): DataView<ArrayBuffer> {

@@ -22,8 +22,13 @@ const SOCK_RAW_CLOEXEC = 0x8_0003;
 const MSG_DONTWAIT = 0x40;
 const NLM_F_REQUEST = 1;
 const NLM_F_DUMP = 0x300;
+const NLM_F_ACK = 4;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
+/** `linux/netfilter/nfnetlink.h`. */
+const NFNL_MSG_BATCH_BEGIN = 16;
+const NFNL_MSG_BATCH_END = 17;
+const EAGAIN = 11;
 const EBADMSG = 74;
 const EMSGSIZE = 90;
 
@@ -47,6 +52,20 @@ export interface NetlinkQuestion {
   readonly type: number;
   readonly answerType: number;
   readonly body: Uint8Array;
+}
+
+/** Messages to a part of netfilter that are done all or not at all (nfnetlink's batch). */
+export interface NetlinkBatch {
+  /** For errors: `change the set blocked_4`. */
+  readonly action: string;
+  /** NFNL_SUBSYS_… */
+  readonly subsystem: number;
+  readonly messages: readonly {
+    readonly type: number;
+    /** Besides those that every request has. */
+    readonly flags: number;
+    readonly body: Uint8Array;
+  }[];
 }
 
 export class NetlinkSocket implements Disposable {
@@ -92,6 +111,34 @@ export class NetlinkSocket implements Disposable {
     }
   }
 
+  /**
+   * When it returns, packets meet all of it.
+   *
+   * @throws LinuxError when the kernel refuses; then nothing of it was done
+   */
+  commit({ action, subsystem, messages }: NetlinkBatch): void {
+    const frame = (type: number) => ({ type, flags: 0, body: batchFrame(subsystem) });
+    const begin = this.#sequence + 1;
+    const parts = [
+      frame(NFNL_MSG_BATCH_BEGIN),
+      ...messages.map((one) => ({ ...one, flags: one.flags | NLM_F_ACK })),
+      frame(NFNL_MSG_BATCH_END),
+    ].map(({ type, flags, body }) =>
+      encodeNetlinkMessage({ type, flags: flags | NLM_F_REQUEST, sequence: this.#next(), body }),
+    );
+    this.#sendBytes(Buffer.concat(parts), action);
+    let acknowledgedCount = 0;
+    for (const answer of this.#receiveAll(action)) {
+      if (answer.sequence < begin || answer.type !== NLMSG_ERROR) continue;
+      requireSuccess(answer, { action });
+      acknowledgedCount++;
+    }
+    // The kernel answers before the question has been sent.
+    if (acknowledgedCount < messages.length) {
+      throw new LinuxError(action, EBADMSG, `${acknowledgedCount} of ${messages.length} answers`);
+    }
+  }
+
   close(): void {
     closeSync(this.#fd);
   }
@@ -101,8 +148,16 @@ export class NetlinkSocket implements Disposable {
   }
 
   #send({ action, type, body }: NetlinkQuestion, flags: number): void {
-    this.#sequence++;
-    const bytes = encodeNetlinkMessage({ type, flags, sequence: this.#sequence, body });
+    const sequence = this.#next();
+    this.#sendBytes(encodeNetlinkMessage({ type, flags, sequence, body }), action);
+  }
+
+  #next(): number {
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    return this.#sequence;
+  }
+
+  #sendBytes(bytes: Uint8Array, action: string): void {
     if (libc.send(this.#fd, bytes, BigInt(bytes.length), 0) < 0n) {
       throw new LinuxError(action, errno());
     }
@@ -110,13 +165,38 @@ export class NetlinkSocket implements Disposable {
 
   /** @returns none when they are such that nobody waited for any more */
   #receive({ action }: NetlinkQuestion): readonly NetlinkMessage[] {
-    const bytes = new Uint8Array(ANSWER_BYTES_MAX);
-    const received = libc.recv(this.#fd, bytes, BigInt(bytes.length), MSG_DONTWAIT);
-    if (received < 0n) throw new LinuxError(action, errno());
-    const messages = decodeNetlinkMessages(bytes.subarray(0, Number(received)));
-    if (messages === undefined) throw new LinuxError(action, EBADMSG, 'a message of wrong length');
+    const messages = this.#receiveSome(action);
+    if (messages === undefined) throw new LinuxError(action, EAGAIN);
     return messages.filter(({ sequence }) => sequence === this.#sequence);
   }
+
+  #receiveAll(action: string): NetlinkMessage[] {
+    const all: NetlinkMessage[] = [];
+    for (;;) {
+      const some = this.#receiveSome(action);
+      if (some === undefined) return all;
+      all.push(...some);
+    }
+  }
+
+  /** @returns undefined when there are no more */
+  #receiveSome(action: string): readonly NetlinkMessage[] | undefined {
+    const bytes = new Uint8Array(ANSWER_BYTES_MAX);
+    const received = libc.recv(this.#fd, bytes, BigInt(bytes.length), MSG_DONTWAIT);
+    if (received < 0n) {
+      const error = errno();
+      if (error === EAGAIN) return undefined;
+      throw new LinuxError(action, error);
+    }
+    const messages = decodeNetlinkMessages(bytes.subarray(0, Number(received)));
+    if (messages === undefined) throw new LinuxError(action, EBADMSG, 'a message of wrong length');
+    return messages;
+  }
+}
+
+/** struct nfgenmsg: family and version are zero, and the subsystem is in network byte order. */
+function batchFrame(subsystem: number): Uint8Array {
+  return new Uint8Array([0, 0, subsystem >> 8, subsystem & 0xff]);
 }
 
 function bodyOf(answer: NetlinkMessage, question: NetlinkQuestion): DataView<ArrayBuffer> {
@@ -128,7 +208,10 @@ function bodyOf(answer: NetlinkMessage, question: NetlinkQuestion): DataView<Arr
 }
 
 /** NLMSG_ERROR and NLMSG_DONE begin with an errno, negative or zero. */
-function requireSuccess({ body }: NetlinkMessage, { action }: NetlinkQuestion): void {
+function requireSuccess(
+  { body }: NetlinkMessage,
+  { action }: Pick<NetlinkQuestion, 'action'>,
+): void {
   if (body.byteLength < 4) throw new LinuxError(action, EBADMSG, 'an error without a number');
   const error = body.getInt32(0, true);
   if (error !== 0) throw new LinuxError(action, error);

@@ -51,6 +51,23 @@ export class NftWatch {
     this.#seenGeneration = undefined;
   }
 
+  /**
+   * Makes a change of our own, at once. Unless somebody else made one since the last look, it costs
+   * no listing.
+   *
+   * @param table what it should be afterwards
+   * @throws what the change throws; then nothing is expected anew
+   */
+  change(table: NftTable, act: () => void): void {
+    const before = this.#readGeneration();
+    const isSeen = before !== undefined && before === this.#seenGeneration;
+    act();
+    this.#expected = table;
+    const after = this.#readGeneration();
+    const isOnlyOurs = isSeen && after === nextGeneration(before);
+    this.#seenGeneration = isOnlyOurs ? after : undefined;
+  }
+
   /** Resolves when the last look has ended. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -97,4 +114,9 @@ export class NftWatch {
       return undefined;
     }
   }
+}
+
+/** 32 bits, of which the kernel leaves zero out. */
+function nextGeneration(generation: number): number {
+  return (generation + 1) >>> 0 || 1;
 }

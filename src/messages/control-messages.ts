@@ -13,6 +13,8 @@ export const CONTROL_MESSAGE_BYTES_MAX = 32 * 1024 * 1024;
 export const CONTROL_SOCKET_NAME = 'control.sock';
 /** Most revisions in one answer: their diffs may be long. */
 export const REVISIONS_PER_ANSWER_MAX = 200;
+/** For which an entry of an address table may be added: a year. */
+export const ENTRY_MS_MAX = 365 * 24 * 60 * 60 * 1_000;
 /** Most sessions in one answer: a quarter of a megabyte, made in a few milliseconds. */
 export const STATES_PER_ANSWER_MAX = 1_000;
 
@@ -57,6 +59,7 @@ function message<K extends string, P extends Record<string, TSchema>>(kind: K, p
 
 /** An address or network: `10.77.0.9` or `2001:db8:77::/64`. */
 const PrefixText = Type.String({ pattern: '^[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?$' });
+const TableName = Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]{0,31}$' });
 const Port = Type.Integer({ minimum: 0, maximum: 65_535 });
 
 const stateFilterFields = {
@@ -96,6 +99,18 @@ const windowAndForce = {
 
 export const controlRequestSchema = Type.Union([
   message('get-status', {}),
+  /** The address tables of the config in force. */
+  message('get-tables', {}),
+  message('get-table', { table: TableName }),
+  /** One that is there gets the new time. */
+  message('add-table-entry', {
+    table: TableName,
+    prefix: PrefixText,
+    /** Then it goes by itself. */
+    forMs: Type.Optional(Type.Integer({ minimum: 1, maximum: ENTRY_MS_MAX })),
+    author: Author,
+  }),
+  message('remove-table-entry', { table: TableName, prefix: PrefixText, author: Author }),
   message('get-running', {}),
   message('apply', { configText: ConfigText, ...windowAndForce }),
   /** As `apply`, with the config text of a revision. */
@@ -169,6 +184,20 @@ const SessionSummary = Type.Object(
   strict,
 );
 export type SessionSummary = Static<typeof SessionSummary>;
+
+/** As src/firewall/ has it. */
+const TABLE_ADDRESSES_MAX = 10_000;
+
+const TableEntry = Type.Object(
+  {
+    prefix: PrefixText,
+    /** `config`: always. `added`: by command. */
+    origin: Type.Enum(['config', 'added']),
+    expiresInMs: Type.Optional(Milliseconds),
+  },
+  strict,
+);
+export type TableEntry = Static<typeof TableEntry>;
 
 const RoleHealth = Type.Object(
   {
@@ -276,6 +305,10 @@ const RefusalCode = Type.Enum([
   'no-such-revision',
   /** The list has changed its shape; it can be asked for from its beginning. */
   'no-such-cursor',
+  'no-such-table',
+  'no-such-entry',
+  /** The table has as many entries as it can have, or all tables have. */
+  'table-full',
   'window-out-of-range',
   'cuts-own-access',
   /** The config file holds edits that are neither in force nor in the request. */
@@ -315,6 +348,26 @@ export const controlAnswerSchema = Type.Union([
     rulesetText: Type.String(),
   }),
   message('safe-mode', { on: Type.Boolean() }),
+  message('tables', {
+    tables: Type.Array(
+      Type.Object({ name: TableName, configuredCount: Count, addedCount: Count }, strict),
+      { maxItems: 256 },
+    ),
+  }),
+  message('table', {
+    table: TableName,
+    entries: Type.Array(TableEntry, { maxItems: 2 * TABLE_ADDRESSES_MAX }),
+  }),
+  message('table-entry', {
+    table: TableName,
+    prefix: PrefixText,
+    outcome: Type.Enum(['added', 'renewed', 'removed']),
+    expiresInMs: Type.Optional(Milliseconds),
+    /** Another entry that it lies in; of one that was removed also the same one, by the config. */
+    coveredBy: Type.Optional(PrefixText),
+    /** Also when gatehouse restarts: the disk has it. */
+    isKept: Type.Boolean(),
+  }),
   message('states', {
     states: Type.Array(SessionSummary, { maxItems: STATES_PER_ANSWER_MAX }),
     /** Absent at the end of the table. */

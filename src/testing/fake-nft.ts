@@ -15,11 +15,13 @@ import {
   type NftSet,
   type NftSetName,
   type NftTableName,
+  prefixValue,
   rulesOf,
 } from '../firewall/nft-document.ts';
 import { expectedTable } from '../firewall/nft-table.ts';
 import { parseRuleComment } from '../firewall/rule-comment.ts';
-import { TABLE_FAMILY, TABLE_NAME } from '../firewall/ruleset.ts';
+import { setNameOf, TABLE_FAMILY, TABLE_NAME } from '../firewall/ruleset.ts';
+import type { SetChange } from '../firewall/table-entries.ts';
 
 /** How the next requests fail. */
 export type FakeNftFault =
@@ -62,6 +64,13 @@ export class FakeNft implements Nft {
   /** What somebody else does to everybody: `nft flush ruleset`. */
   flushEverything(): void {
     this.#tables = new Map();
+  }
+
+  /** By netlink. @throws Error with the kernel's words where it refuses */
+  changeSets(changes: readonly SetChange[]): void {
+    const failed = this.#failed();
+    if (failed !== undefined) throw new Error(failed.message);
+    this.#tables = changes.reduce(withSetChange, this.#tables);
   }
 
   /** The tables that are not ours, as one text. */
@@ -227,6 +236,20 @@ function withSets(tables: Tables, command: NftCommand): Tables {
     const { elem } = body as NftElements;
     sets.set(body.name, { ...there, elem: [...there.elem, ...elem] });
   }
+  return new Map([...tables, [keyOf(table.name), { ...table, sets }]]);
+}
+
+function withSetChange(tables: Tables, change: SetChange): Tables {
+  const table = found(tables, ourTable);
+  const name = setNameOf(change);
+  const there = table.sets.get(name);
+  if (there === undefined) throw new Error('ENOENT');
+  const elements = new Map(there.elem.map((value) => [JSON.stringify(value), value]));
+  for (const value of change.removed.map(prefixValue)) {
+    if (!elements.delete(JSON.stringify(value))) throw new Error('ENOENT');
+  }
+  for (const value of change.added.map(prefixValue)) elements.set(JSON.stringify(value), value);
+  const sets = new Map([...table.sets, [name, { ...there, elem: [...elements.values()] }]]);
   return new Map([...tables, [keyOf(table.name), { ...table, sets }]]);
 }
 

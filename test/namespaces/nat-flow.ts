@@ -10,6 +10,7 @@ import { udpFrame } from '../../src/testing/packet-builder.ts';
 import { output } from './gatehouse-lab.ts';
 import {
   ARRIVAL_MS,
+  addresses,
   endpointOf,
   type FastPath,
   type HostName,
@@ -72,13 +73,15 @@ export async function assertWay(
 export interface FlowOptions {
   readonly fastPath: FastPath;
   readonly from?: 'alice' | 'bob' | 'guest' | 'depot';
-  /** Default: the server. */
-  readonly to?: 'server' | 'stranger';
   readonly port?: number;
   /** Default: 4. */
   readonly family?: 4 | 6;
+  /** Where its outer end is. Default: the server. */
+  readonly to?: 'server' | 'stranger';
+  readonly remotePort?: number;
 }
 
+/** Between a host inside and one outside. */
 export class Flow implements Disposable {
   readonly inside: UdpSocket;
   readonly outside: UdpSocket;
@@ -93,17 +96,39 @@ export class Flow implements Disposable {
 
   /** Judged, and shown to go fast where that is switched on. */
   static async judged(place: NatLab, options: FlowOptions): Promise<Flow> {
-    const { fastPath, from = 'alice', to = 'server', port = 0, family = 4 } = options;
+    const { fastPath, from = 'alice', port = 0, family = 4 } = options;
+    const { to = 'server', remotePort = 0 } = options;
     const inside = family === 4 ? place.udp(from, port) : place.udp6(from, port);
-    const outside = family === 4 ? place.udp(to) : place.udp6(to);
+    const outside = family === 4 ? place.udp(to, remotePort) : place.udp6(to, remotePort);
     const mapped = await place.externalEndpoint(inside, outside);
-    const flow = new Flow(inside, outside, mapped);
+    return new Flow(inside, outside, mapped).#shown(place, fastPath);
+  }
+
+  /** As {@link Flow.judged}, opened from outside by a port forward. */
+  static async forwarded(
+    place: NatLab,
+    options: {
+      readonly fastPath: FastPath;
+      readonly to: 'alice' | 'bob';
+      readonly port: number;
+      readonly externalPort: number;
+    },
+  ): Promise<Flow> {
+    const { fastPath, to, port, externalPort } = options;
+    const mapped = { address: addresses.external, port: externalPort };
+    const flow = new Flow(place.udp(to, port), place.udp('server'), mapped);
+    await flow.assertPassesIn();
+    await flow.assertPassesOut();
+    return flow.#shown(place, fastPath);
+  }
+
+  async #shown(place: NatLab, fastPath: FastPath): Promise<Flow> {
     await assertWay(place, { fastPath, packets: 4 }, async () => {
-      await flow.assertPasses();
-      await flow.assertPasses();
+      await this.assertPasses();
+      await this.assertPasses();
     });
-    if (fastPath === 'xdp') await flow.assertGoesAtXdp(place);
-    return flow;
+    if (fastPath === 'xdp') await this.assertGoesAtXdp(place);
+    return this;
   }
 
   /** Each way. */

@@ -91,6 +91,8 @@ export type ChecksumOffload = 'on' | 'off';
 export interface NatConfig {
   /** Each as a flow mapping of YAML. */
   readonly rules?: readonly string[];
+  /** Address tables by name, with what the config puts into them. */
+  readonly tables?: Readonly<Record<string, readonly string[]>>;
   readonly portForwards?: readonly string[];
   readonly wanAddress?: string;
   /** Keys of the section `nat` but `sessions`. */
@@ -210,7 +212,11 @@ export class NatLab implements AsyncDisposable {
   /** @param changes what differs from the config of the start */
   configText(changes: NatConfig = {}): string {
     const config = { ...this.#config, ...changes };
-    const { rules = [], portForwards = [], wanAddress = addresses.external } = config;
+    const { rules = [], tables = {}, portForwards = [] } = config;
+    const { wanAddress = addresses.external } = config;
+    const tableTexts = Object.entries(tables).map(
+      ([name, entries]) => `${name}: { addresses: ${JSON.stringify(entries)} }`,
+    );
     const { guestsFiltering = 'address-and-port-dependent', lanFiltering } = config;
     const lanNat = lanFiltering === undefined ? '' : `, nat: { filtering: ${lanFiltering} }`;
     const { nat, sessions = SESSIONS, fastPath = 'auto', slowInterfaces = [] } = config;
@@ -232,6 +238,7 @@ dataplane: { fastPath: ${fastPath}, interfaces: { ${slow.join(', ')} } }
 portForwards:${list(portForwards)}
 api: { listen: ['127.0.0.1:8443'], tls: { mode: off } }
 firewall:
+  tables: { ${tableTexts.join(', ')} }
   rules:${list(rules).replaceAll('\n', '\n  ')}
 paths: { state: ${this.#stateFolder}, runtime: ${this.#runtimeFolder} }
 `;

@@ -62,6 +62,8 @@ test('bash offers the options of the verb, and values that are known', async () 
   assert.deepEqual(await offered('apply', '--confirm', '6'), ['60s']);
   assert.deepEqual(await offered('completion', ''), ['bash', 'fish', 'zsh']);
   assert.deepEqual(await offered('help', 'saf'), ['safe']);
+  assert.deepEqual(await offered('table', ''), ['add', 'remove', 'show']);
+  assert.deepEqual(await offered('table', 'add', 'bad', '192.0.2.1', '--f'), ['--for']);
 });
 
 test('bash offers files and folders where a verb takes them', async () => {

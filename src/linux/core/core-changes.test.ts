@@ -75,7 +75,7 @@ class Scene {
       onForeignChange: () => undefined,
       onRulesChange: () => {},
       alarm: (text) => this.alarms.push(text),
-      startWatch: () => ({ expect: () => {}, stop: async () => {} }),
+      startWatch: () => ({ expect: () => {}, change: (_, act) => act(), stop: async () => {} }),
     });
     this.changes = new CoreChanges({
       // Stands for the rollback guard's process.

@@ -3,6 +3,7 @@ import type { Config } from '../../config/schema.ts';
 import type { CoreStatus } from '../../messages/control-messages.ts';
 import type { ChangeRecords } from '../store/change-records.ts';
 import type { Store } from '../store/store.ts';
+import type { AddressTables } from './address-tables.ts';
 import type { Alarm } from './alarms.ts';
 import type { CoreChanges } from './core-changes.ts';
 import type { CoreRoles } from './core-roles.ts';
@@ -16,6 +17,7 @@ export interface CoreParts {
   readonly store: Store;
   readonly records: ChangeRecords;
   readonly keeper: RulesetKeeper;
+  readonly tables: AddressTables;
   readonly counting: PacketCounting;
   readonly nat: NatDataplane;
   readonly changes: CoreChanges;

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { findPaths } from '../../config/find-paths.ts';
 import type { Config } from '../../config/schema.ts';
+import type { SetChange } from '../../firewall/table-entries.ts';
 import type { CompiledConfiguration, CompileResult } from '../../gateway/compile-configuration.ts';
 import { interfaceOfNetwork } from '../../gateway/firewall-plan.ts';
 import {
@@ -17,10 +18,14 @@ import {
   type ControlRequest,
   type CoreStatus,
 } from '../../messages/control-messages.ts';
+import type { AddressRange } from '../../net/address-range.ts';
+import { lastAddressOf } from '../../net/prefix.ts';
 import { openNft } from '../nft.ts';
 import { setForwarding } from '../nft-default-posture.ts';
 import { type ChangeRecords, openChangeRecords } from '../store/change-records.ts';
 import { openStore, type StorageAlarm, type Store } from '../store/store.ts';
+import { openTableRecords, type TableRecords } from '../store/table-records.ts';
+import { AddressTables } from './address-tables.ts';
 import { Alarms } from './alarms.ts';
 import { readConfigFile } from './config-file.ts';
 import { compileBounded } from './configuration-compiler.ts';
@@ -108,7 +113,7 @@ export class Core {
     const records = openChangeRecords(store);
     // Only now: a rollback guard that had the locks may have restored it.
     const first = await this.#firstConfiguration(requireConfigText(configFile), records);
-    const keeper = this.#makeKeeper();
+    const { keeper, tables } = this.#makeKeeper(openTableRecords(store));
     await keeper.protect();
     const counting = new PacketCounting({
       interfaces: interfacesOf(first.config),
@@ -123,11 +128,13 @@ export class Core {
     const { forwardedTraffic } = nat;
     const begun = await this.#compiledAgain(first, nat);
     const pending = records.pending();
-    if (pending === undefined) await changes.begin(begun);
-    else await changes.resume(pending, begun);
+    if (pending === undefined) {
+      tables.forgetAllBut(Object.keys(first.config.firewall.tables));
+      await changes.begin(begun);
+    } else await changes.resume(pending, begun);
     const config = changes.running?.config ?? first.config;
     const roles = this.#startRoles({ config, counting, runtimeFolder: paths.runtime });
-    this.#parts = { paths, store, records, keeper, counting, nat, changes, roles };
+    this.#parts = { paths, store, records, keeper, tables, counting, nat, changes, roles };
     // An interface may have refused its programs meanwhile.
     if (nat.forwardedTraffic !== forwardedTraffic) await changes.compileAgain();
     await nat.settled();
@@ -240,16 +247,28 @@ export class Core {
     return (await this.#compile(compiled.configText, nat)).compiled ?? compiled;
   }
 
-  #makeKeeper(): RulesetKeeper {
+  #makeKeeper(records: TableRecords): { keeper: RulesetKeeper; tables: AddressTables } {
+    const { log } = this.#options;
+    const alarm = (text: string) => this.#alarms.raise(text);
+    const tables: AddressTables = new AddressTables({
+      records,
+      changeSets: (makeChanges) => keeper.changeSets(makeChanges),
+      configured: () => this.#parts?.changes.running?.config.firewall.tables ?? {},
+      log,
+      alarm,
+    });
     const keeper = new RulesetKeeper({
       nft: openNft(),
       restores: () => this.#parts?.changes.running?.config.firewall.foreignChanges !== 'report',
       onForeignChange: () => this.#parts?.changes.wantedNow(),
       onRulesChange: () => this.#nat?.forgetJudgements(),
-      alarm: (text) => this.#alarms.raise(text),
+      onSetsChange: (changes) => this.#nat?.forgetJudgementsAbout(changes.flatMap(rangesOf)),
+      withEntries: (ruleset) => tables.withEntries(ruleset),
+      alarm,
     });
     this.#undoing.push(() => keeper.stop());
-    return keeper;
+    this.#undoing.push(() => tables.stop());
+    return { keeper, tables };
   }
 
   #makeChanges(parts: {
@@ -316,6 +335,14 @@ export class Core {
     switch (request.kind) {
       case 'get-status':
         return { kind: 'status', status: this.#status(parts) };
+      case 'get-tables':
+        return parts.tables.list();
+      case 'get-table':
+        return parts.tables.show(request);
+      case 'add-table-entry':
+        return parts.tables.add(request);
+      case 'remove-table-entry':
+        return parts.tables.remove(request);
       case 'get-running':
         return this.#running(parts);
       case 'apply':
@@ -380,6 +407,14 @@ function describeStorageAlarm(alarm: StorageAlarm): string {
     case 'writing-resumed':
       return 'the state is on disk again';
   }
+}
+
+/** What comes and what goes: between the two, a packet may have met neither. */
+function rangesOf({ removed, added }: SetChange): AddressRange[] {
+  return [...removed, ...added].map((prefix) => ({
+    first: { family: prefix.family, bits: prefix.bits },
+    last: lastAddressOf(prefix),
+  }));
 }
 
 function interfacesOf(config: Config): string[] {

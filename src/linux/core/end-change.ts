@@ -6,6 +6,8 @@ import { compileConfiguration } from '../../gateway/compile-configuration.ts';
 import { openNft } from '../nft.ts';
 import { openChangeRecords, readChangesAtRest } from '../store/change-records.ts';
 import { openStore } from '../store/store.ts';
+import { openTableRecords } from '../store/table-records.ts';
+import { entriesOf } from './address-tables.ts';
 import { bootId } from './boot-id.ts';
 import { changeActs } from './change-acts.ts';
 import { bootTimeMs, ChangeDriver } from './change-driver.ts';
@@ -94,11 +96,13 @@ async function endChange(
   const alarm = (text: string) => report(`rollback guard: ${text}`);
   const forwardedTraffic = forwardedTrafficInKernel();
   const store = openStore(stateFolder, { alarm: ({ kind }) => alarm(kind) });
+  const entries = entriesOf(openTableRecords(store).list());
   const keeper = new RulesetKeeper({
     nft: openNft(),
     restores: () => false,
     onForeignChange: () => undefined,
     onRulesChange: raiseGenerationInKernel,
+    withEntries: (ruleset) => entries.follow(ruleset),
     alarm,
   });
   const records = openChangeRecords(store);

@@ -79,6 +79,10 @@ class Scene {
           expect: (table) => {
             this.expected = table;
           },
+          change: (table, act) => {
+            act();
+            this.expected = table;
+          },
           stop: async () => {
             this.watchStopped = true;
           },

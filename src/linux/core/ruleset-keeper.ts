@@ -3,11 +3,14 @@
  * somebody else changes it, and tries again for as long as nft fails.
  */
 import type { Nft, NftFailure } from '../../firewall/nft.ts';
-import { compileRuleset } from '../../firewall/nft-document.ts';
-import { expectedTable, type NftTable } from '../../firewall/nft-table.ts';
-import type { Ruleset } from '../../firewall/ruleset.ts';
+import { compileRuleset, type NftDocument } from '../../firewall/nft-document.ts';
+import { expectedTable, type NftTable, setsInPlace } from '../../firewall/nft-table.ts';
+import { type Ruleset, setNameOf } from '../../firewall/ruleset.ts';
 import { type TableDifference, tableDiffers } from '../../firewall/table-difference.ts';
+import type { SetChange } from '../../firewall/table-entries.ts';
+import { formatNftPrefix } from '../../firewall/table-prefixes.ts';
 import { protectThenForward, setForwarding } from '../nft-default-posture.ts';
+import { NftSetElements, PREFIXES_PER_CHANGE_MAX } from '../nft-set-elements.ts';
 import { NftWatch, type NftWatchOptions } from '../nft-watch.ts';
 
 export interface WantedRuleset {
@@ -23,11 +26,19 @@ export interface RulesetKeeperOptions {
   readonly onForeignChange: (difference: TableDifference) => WantedRuleset | undefined;
   /** Called as soon as what nft says of a packet may have changed, whoever changed it. */
   readonly onRulesChange: () => void;
+  /** Called as soon as what the sets of tables hold has changed, and nothing else. */
+  readonly onSetsChange?: (changes: readonly SetChange[]) => void;
+  /** A ruleset with what its tables have besides; later changes are those of its sets. */
+  readonly withEntries?: (ruleset: Ruleset) => Ruleset;
+  /** Default: by netlink, in our own network namespace. @throws when the kernel refuses */
+  readonly changeSets?: (changes: readonly SetChange[]) => void;
   /** Something that a person should know; not repeated while it stays the same. */
   readonly alarm: (text: string) => void;
   /** Default: watches the kernel's table in our own network namespace. */
-  readonly startWatch?: (options: NftWatchOptions) => Pick<NftWatch, 'expect' | 'stop'>;
+  readonly startWatch?: (options: NftWatchOptions) => Watch;
 }
+
+type Watch = Pick<NftWatch, 'expect' | 'change' | 'stop'>;
 
 export type ApplyResult =
   | { readonly success: true }
@@ -47,7 +58,9 @@ interface InForce {
 
 export class RulesetKeeper {
   readonly #options: RulesetKeeperOptions;
-  readonly #watch: Pick<NftWatch, 'expect' | 'stop'>;
+  readonly #watch: Watch;
+  readonly #withEntries: (ruleset: Ruleset) => Ruleset;
+  #elements: NftSetElements | undefined;
   #inForce: InForce | undefined;
   #wanted: WantedRuleset | undefined;
   /** It was asked for, so forwarding is ours to switch. */
@@ -64,6 +77,7 @@ export class RulesetKeeper {
   constructor(options: RulesetKeeperOptions) {
     this.#options = options;
     const { startWatch = (watched) => new NftWatch(watched) } = options;
+    this.#withEntries = options.withEntries ?? ((ruleset) => ruleset);
     this.#watch = startWatch({
       nft: options.nft,
       onDifference: (difference) => this.#handleDifference(difference),
@@ -133,17 +147,81 @@ export class RulesetKeeper {
     });
   }
 
+  /**
+   * Changes sets of what is in force, in a millisecond: packets meet them as they are now, and
+   * sessions are judged again, when this resolves. What is not in force has them later.
+   *
+   * @param makeChanges called when everything asked for before is done
+   */
+  changeSets(makeChanges: () => readonly SetChange[]): Promise<ApplyResult> {
+    return this.#alone(async () => {
+      const changes = makeChanges();
+      if (changes.length === 0) return { success: true };
+      const inForce = this.#inForce;
+      // Nothing of ours asks for them, or will before the next apply.
+      if (inForce?.kind === 'posture' || this.#wanted === undefined) return { success: true };
+      if (inForce?.table === undefined || inForce.wanted === undefined) {
+        return this.#applyInsisting(this.#wanted);
+      }
+      const { wanted, table } = inForce;
+      const names = new Set(table.sets.map(({ name }) => name));
+      const own = changes.filter((change) => names.has(setNameOf(change)));
+      if (own.length === 0) return { success: true };
+      if (countPrefixes(own) > PREFIXES_PER_CHANGE_MAX) return this.#applyInsisting(wanted);
+      try {
+        this.#changeAtOnce(own, inForce, table);
+        return { success: true };
+      } catch (cause) {
+        const reason = cause instanceof Error ? cause.message : String(cause);
+        this.#options.alarm(
+          `the whole ruleset is applied, since sets cannot be changed: ${reason}`,
+        );
+        return this.#applyInsisting(wanted);
+      }
+    });
+  }
+
   /** Leaves the kernel as it is. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#retryTimer);
     await this.#watch.stop();
     await this.#last;
+    this.#elements?.close();
   }
 
   #alone<T>(action: () => Promise<T>): Promise<T> {
     const result = this.#last.then(action);
     this.#last = result.catch(() => {});
+    return result;
+  }
+
+  /** @throws when the kernel refuses it */
+  #changeAtOnce(changes: readonly SetChange[], inForce: InForce, table: NftTable): void {
+    const sets = table.sets.map((set) => {
+      const own = changes.filter((change) => setNameOf(change) === set.name);
+      return own.length === 0 ? set : { ...set, elements: changedElements(set.elements, own) };
+    });
+    const changed = { ...table, sets };
+    this.#watch.change(changed, () => this.#setChanger()(changes));
+    this.#inForce = { ...inForce, table: changed };
+    this.#changed(() => this.#options.onSetsChange?.(changes));
+  }
+
+  #setChanger(): (changes: readonly SetChange[]) => void {
+    const { changeSets } = this.#options;
+    if (changeSets !== undefined) return changeSets;
+    this.#elements ??= new NftSetElements();
+    const elements = this.#elements;
+    return (changes) => elements.change(changes);
+  }
+
+  /** What the kernel has now is not what it should have: it is tried until it has. */
+  async #applyInsisting(wanted: WantedRuleset): Promise<ApplyResult> {
+    const result = await this.#apply(wanted, 'table');
+    if (result.success) return result;
+    this.#inForce = undefined;
+    this.#failed(result.failure);
     return result;
   }
 
@@ -158,8 +236,11 @@ export class RulesetKeeper {
   }
 
   async #apply(wanted: WantedRuleset, replacing: 'rules' | 'table'): Promise<ApplyResult> {
-    const document = compileRuleset(wanted.ruleset, { replacing });
-    const table = expectedTable(document);
+    const before = this.#inForce?.wanted;
+    const ruleset = this.#withEntries(wanted.ruleset);
+    const whole = compileRuleset(ruleset, { replacing: 'table' });
+    const table = expectedTable(whole);
+    const document = replacing === 'table' ? whole : this.#replacingRules(ruleset);
     this.#watch.expect(undefined);
     const result = await this.#options.nft.apply(document);
     this.#rulesChanged();
@@ -179,17 +260,28 @@ export class RulesetKeeper {
       return this.#apply(wanted, 'table');
     }
     const unchanged = isInPlace === false;
+    if (before !== undefined) this.#withEntries(before.ruleset);
     if (!unchanged) this.#inForce = undefined;
     this.#watch.expect(this.#inForce?.table);
     if (failure.reason !== 'refused' || !unchanged) this.#failed(failure);
     return { success: false, failure, unchanged };
   }
 
+  #replacingRules(ruleset: Ruleset): NftDocument {
+    const table = this.#inForce?.table;
+    const sets = table === undefined ? {} : { setsInPlace: setsInPlace(table) };
+    return compileRuleset(ruleset, { replacing: 'rules', ...sets });
+  }
+
   /** Rules that are in place are no worse for it: a rollback above all must go on. */
   #rulesChanged(): void {
-    const { onRulesChange, alarm } = this.#options;
+    this.#changed(this.#options.onRulesChange);
+  }
+
+  #changed(tell: () => void): void {
+    const { alarm } = this.#options;
     try {
-      onRulesChange();
+      tell();
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       alarm(`open connections go on as the rules of before judged them: ${reason}`);
@@ -270,4 +362,20 @@ export class RulesetKeeper {
     setForwarding(true);
     this.#forwarding = true;
   }
+}
+
+function countPrefixes(changes: readonly SetChange[]): number {
+  return changes.reduce((sum, { added, removed }) => sum + added.length + removed.length, 0);
+}
+
+function changedElements(
+  elements: ReadonlySet<string>,
+  changes: readonly SetChange[],
+): ReadonlySet<string> {
+  const changed = new Set(elements);
+  for (const { removed, added } of changes) {
+    for (const prefix of removed) changed.delete(formatNftPrefix(prefix));
+    for (const prefix of added) changed.add(formatNftPrefix(prefix));
+  }
+  return changed;
 }
