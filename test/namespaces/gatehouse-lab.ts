@@ -71,6 +71,8 @@ const quiet = { 'net.ipv6.conf.all.disable_ipv6': '1', 'net.ipv6.conf.default.di
 export interface ConfigOptions {
   /** Each as a flow mapping of YAML. */
   readonly rules?: readonly string[];
+  /** As a flow mapping of YAML. */
+  readonly tables?: string;
   readonly foreignChanges?: 'restore' | 'report';
   readonly lanAddress?: string;
   /** Default: the laptop's network. */
@@ -144,7 +146,12 @@ export class GatehouseLab implements AsyncDisposable {
 
   /** The text of a config of this gateway. */
   config(options: ConfigOptions = {}): string {
-    const { rules = [], foreignChanges, lanAddress = `${addresses.gatewayLan}/24` } = options;
+    const {
+      rules = [],
+      tables = '{}',
+      foreignChanges,
+      lanAddress = `${addresses.gatewayLan}/24`,
+    } = options;
     // Addresses are as they are on both sides, for tests that look at other things than the NAT.
     const lan = `{ interfaces: [lan0], address: ${lanAddress}, nat: { mode: route } }`;
     const { networks = `{ lan: ${lan} }` } = options;
@@ -155,7 +162,8 @@ networks: ${networks}
 nat: { sessions: 1024 }
 api: { listen: ['127.0.0.1:8443'], tls: { mode: off } }
 firewall:
-${foreignChanges === undefined ? '' : `  foreignChanges: ${foreignChanges}\n`}  rules:
+${foreignChanges === undefined ? '' : `  foreignChanges: ${foreignChanges}\n`}  tables: ${tables}
+  rules:
 ${rules.length === 0 ? '    []' : rules.map((rule) => `    - ${rule}`).join('\n')}
 paths: { state: ${this.stateFolder}, runtime: ${this.runtimeFolder} }
 `;
