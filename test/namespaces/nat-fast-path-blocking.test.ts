@@ -108,12 +108,12 @@ async function assertStops(t: TestContext, place: NatLab, blocking: Blocking): P
   await capture.stop();
 }
 
-describeFastPath({ name: 'natblock', config }, (place, fastPath) => {
+describeFastPath({ name: 'natblock', config, ipv6: true }, (place, fastPath) => {
   const judged = (options: Partial<Parameters<typeof Flow.judged>[1]> = {}) =>
     Flow.judged(place(), { fastPath, ...options });
   const bystanding = () => judged({ from: 'bob', to: 'stranger' });
   const cleared = (table: string, prefix: string) => later(() => remove(place(), table, prefix));
-  const { alice, server } = addresses;
+  const { alice, bob, server } = addresses;
 
   for (const [what, table, prefix] of [
     ['a device is blocked', 'blocked', alice],
@@ -142,6 +142,21 @@ describeFastPath({ name: 'natblock', config }, (place, fastPath) => {
     assert.deepEqual([flow.inside.drain(), flow.outside.drain()], [[], []]);
   });
 
+  test('survive-112 a device is blocked by its address of IPv6, too', async () => {
+    using flow = await judged({ family: 6 });
+    using other = await judged({ family: 6, from: 'bob' });
+    const { address } = endpointOf(flow.inside);
+    for (const table of ['blocked', 'shunned']) {
+      const entry = table === 'blocked' ? address : endpointOf(flow.outside).address;
+      await add(place(), table, entry);
+      flow.sendOut('forbidden');
+      flow.sendIn('forbidden');
+      if (table === 'blocked') await other.assertPasses();
+      await remove(place(), table, entry);
+      await flow.assertPasses();
+    }
+  });
+
   test('survive-112 a session from outside stops when who it is with is closed', async (t) => {
     const forward = { to: 'alice', port: 53, externalPort: FORWARDED_UDP } as const;
     using flow = await Flow.forwarded(place(), { fastPath, ...forward });
@@ -164,6 +179,24 @@ describeFastPath({ name: 'natblock', config }, (place, fastPath) => {
       });
     };
     await assertStops(t, place(), { fastPath, flow, bystander: other, at: 'guest', block });
+  });
+
+  test('survive-112 who is blocked stays so while neighbours in the table come and go', async () => {
+    using flow = await judged({ from: 'bob' });
+    await add(place(), 'blocked', bob);
+    for (let round = 0; round < 100; round++) {
+      for (const change of [add, remove]) {
+        // Of the set's elements those next to the one of the flow.
+        const changing = ['10.77.0.10', '10.77.0.12'].map((one) => change(place(), 'blocked', one));
+        for (let number = 0; number < 20; number++) {
+          flow.sendOut('forbidden');
+          flow.sendIn('forbidden');
+        }
+        await Promise.all(changing);
+      }
+    }
+    await remove(place(), 'blocked', bob);
+    await flow.assertPasses();
   });
 
   test('what was blocked goes on as it was when that ends', async () => {
