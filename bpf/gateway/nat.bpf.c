@@ -1,11 +1,11 @@
 /*
- * The NAT, at tc and XDP on WAN and inside interfaces. docs/nat.md is its specification; src/nat/
- * is its twin; bpf/abi/nat.h has its tables.
+ * The NAT, at tc on WAN and inside interfaces. docs/nat.md is its specification; src/nat/ is its
+ * twin; bpf/abi/nat.h has its tables.
  *
  *   WAN ingress, inside ingress   nat-inbound.h   destinations change, nft is told the kind
  *   WAN egress, inside egress     nat-outbound.h  mappings and sessions are made, sources change
  *   approved packets, at ingress  nat-fast.h      both, and straight to the other interface
- *   the same, at XDP              nat-xdp.h       as far as they need nothing else
+ *   the same, at XDP              nat-xdp.bpf.c   as far as they need nothing else
  *   IPv6                          six-*.h         the same without translation
  */
 #include <linux/bpf.h>
@@ -17,7 +17,6 @@
 #include "gateway/nat-inbound.h"
 #include "gateway/nat-outbound.h"
 #include "gateway/nat-sweep.h"
-#include "gateway/nat-xdp.h"
 #include "gateway/protocol-counting.h"
 #include "gateway/six-egress.h"
 #include "gateway/six-ingress.h"

@@ -76,15 +76,6 @@ export const natObject = {
       key: u32,
       value: NatMapping,
     },
-    natNextHops: {
-      kind: 'key-value',
-      name: 'nat_next_hops',
-      type: 'array',
-      maxEntries: 65536,
-      flags: 0,
-      key: u32,
-      value: u32,
-    },
     natScratch: {
       kind: 'per-cpu',
       name: 'nat_scratch',
@@ -152,9 +143,7 @@ export const natObject = {
   programs: {
     natInsideEgress: 'nat_inside_egress',
     natInsideIngress: 'nat_inside_ingress',
-    natInsideXdp: 'nat_inside_xdp',
     natWanEgress: 'nat_wan_egress',
     natWanIngress: 'nat_wan_ingress',
-    natWanXdp: 'nat_wan_xdp',
   },
 } as const satisfies BpfObjectSpec;

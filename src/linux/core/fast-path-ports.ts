@@ -22,8 +22,8 @@ const LOOK_EVERY_MS = 1_000;
 
 export interface WantedPorts {
   readonly config: Config;
-  /** What would be at XDP, by the interface's name. */
-  readonly programs: ReadonlyMap<string, BpfProgram>;
+  /** What would be at XDP, by the interface's name; throws where the kernel does not take it. */
+  readonly programs: ReadonlyMap<string, () => BpfProgram>;
 }
 
 /** What is known of an interface that is there. */
@@ -219,9 +219,9 @@ function driverOf({ name, index }: NetworkLink): string | undefined {
   }
 }
 
-function put(program: BpfProgram, link: NetworkLink): XdpState {
+function put(program: () => BpfProgram, link: NetworkLink): XdpState {
   try {
-    const other = putAtXdp(program, link);
+    const other = putAtXdp(program(), link);
     if (other === undefined) return { state: 'attached' };
     return { state: 'refused', why: `since the program ${other} is at XDP there` };
   } catch (cause) {

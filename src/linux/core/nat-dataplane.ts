@@ -367,8 +367,10 @@ export class NatDataplane {
   }
 
   #attach(config: Config, { wanInterface, insideInterfaces }: NatPlan, loaded: LoadedNat): void {
-    const programs = new Map(insideInterfaces.map((name) => [name, loaded.insideXdp]));
-    if (wanInterface !== undefined) programs.set(wanInterface, loaded.wanXdp);
+    const programs = new Map(
+      insideInterfaces.map((name) => [name, () => loaded.xdpPrograms().inside]),
+    );
+    if (wanInterface !== undefined) programs.set(wanInterface, () => loaded.xdpPrograms().wan);
     const wanted = new Map<string, TcPrograms>(
       insideInterfaces.map((name) => [name, loaded.insidePrograms]),
     );

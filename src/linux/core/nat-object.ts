@@ -8,6 +8,7 @@ import Type from 'typebox';
 import { Value } from 'typebox/value';
 import type { NatSettings } from '../../abi/layouts.generated.ts';
 import { natObject } from '../../abi/nat.generated.ts';
+import { natXdpObject } from '../../abi/nat-xdp.generated.ts';
 import { natLayout } from '../../gateway/nat-layout.ts';
 import { type NatSizes, natSizes, placesIn } from '../../gateway/nat-plan.ts';
 import type { NatMemory } from '../../gateway/nat-table-writer.ts';
@@ -39,8 +40,13 @@ export interface LoadedNat {
   readonly sessionAddresses: SessionAddresses;
   readonly wanPrograms: TcPrograms;
   readonly insidePrograms: TcPrograms;
-  readonly wanXdp: BpfProgram;
-  readonly insideXdp: BpfProgram;
+  /**
+   * The programs at XDP, which share the tables. Most machines do without, so the kernel looks
+   * through them when they are first asked for.
+   *
+   * @throws Error when the kernel does not take them, each time the same
+   */
+  xdpPrograms(): { readonly wan: BpfProgram; readonly inside: BpfProgram };
   /** What was in force before, where the tables were taken over. */
   readonly adopted?: NatSettings;
   /** Bytes of the tables that grow with the config. */
@@ -97,17 +103,48 @@ export function loadNat(demand: NatDemand, options: LoadNatOptions): LoadedNat {
 
 /** @param adoptMapsOf numbers of programs */
 function loadObject(sizes: NatSizes, adoptMapsOf: readonly number[]): NatObject {
-  return loadBpfObject(natObject, {
-    maxEntries: {
-      natSessions: sizes.sessionBuckets,
-      natMappings: sizes.mappings,
-      natMappingBuckets: sizes.mappingBuckets,
-    },
-    adoptMapsOf,
-  });
+  return loadBpfObject(natObject, { maxEntries: entriesOf(sizes), adoptMapsOf });
+}
+
+function entriesOf(sizes: NatSizes) {
+  return {
+    natSessions: sizes.sessionBuckets,
+    natMappings: sizes.mappings,
+    natMappingBuckets: sizes.mappingBuckets,
+  };
 }
 
 type NatObject = BpfObject<typeof natObject>;
+type XdpObject = BpfObject<typeof natXdpObject>;
+
+/** @returns why the kernel does not take them */
+function loadXdp({ programs }: NatObject, sizes: NatSizes): XdpObject | Error {
+  const ids = Object.values(programs).map(({ id }) => id);
+  try {
+    const maxEntries = entriesOf(sizes);
+    const object = loadBpfObject(natXdpObject, { maxEntries, adoptMapsOf: ids });
+    const lacking = mapsNotShared(Object.values(object.programs), ids);
+    if (lacking.length === 0) return object;
+    object.close();
+    return new Error(`the programs at XDP do not share ${lacking.join(', ')} with those at tc`);
+  } catch (cause) {
+    return cause instanceof Error ? cause : new Error(String(cause));
+  }
+}
+
+/** Names of maps that both have, each its own. They would translate by other sessions. */
+function mapsNotShared(xdpPrograms: readonly BpfProgram[], tcIds: readonly number[]): string[] {
+  const own = mapsOfPrograms(xdpPrograms.map(({ id }) => id));
+  const shared = mapsOfPrograms(tcIds);
+  for (const { fd } of [...own, ...shared]) closeSync(fd);
+  return own
+    .filter(({ id, name }) => shared.some((one) => one.name === name && one.id !== id))
+    .map(({ name }) => name)
+    .filter((name) => name !== SCRATCH);
+}
+
+/** Of the time of one packet; each program's object has its own. */
+const SCRATCH = 'nat_scratch';
 
 /** Which programs were loaded last, and from what. */
 const recordSchema = Type.Object({
@@ -159,10 +196,8 @@ function mapProgramNames<T>(
   return {
     natInsideEgress: change('natInsideEgress'),
     natInsideIngress: change('natInsideIngress'),
-    natInsideXdp: change('natInsideXdp'),
     natWanEgress: change('natWanEgress'),
     natWanIngress: change('natWanIngress'),
-    natWanXdp: change('natWanXdp'),
   };
 }
 
@@ -272,8 +307,10 @@ function loadedNat(object: NatObject, sizes: NatSizes): LoadedNat {
     mapped.push(memory);
     return memory;
   };
+  let xdp: XdpObject | Error | undefined;
   const close = (): void => {
     for (const memory of mapped) memory.unmap();
+    if (xdp !== undefined && !(xdp instanceof Error)) xdp.close();
     object.close();
   };
   try {
@@ -296,8 +333,11 @@ function loadedNat(object: NatObject, sizes: NatSizes): LoadedNat {
       sessionAddresses: new SessionAddresses(object.maps.natSixAddresses),
       wanPrograms: { ingress: natWanIngress, egress: natWanEgress },
       insidePrograms: { ingress: natInsideIngress, egress: natInsideEgress },
-      wanXdp: object.programs.natWanXdp,
-      insideXdp: object.programs.natInsideXdp,
+      xdpPrograms: () => {
+        xdp ??= loadXdp(object, sizes);
+        if (xdp instanceof Error) throw xdp;
+        return { wan: xdp.programs.natWanXdp, inside: xdp.programs.natInsideXdp };
+      },
       ...(isAdopted ? { adopted: before } : {}),
       memoryBytes: mapped.reduce((sum, { buffer }) => sum + buffer.byteLength, 0),
       close,

@@ -1,10 +1,14 @@
 /*
  * The fast path at XDP: approved packets that need nothing but a new address, a new TTL and a new
  * link-layer header get these where the driver hands them over, and leave. All others go on as they
- * came, unchanged and untracked, and meet the programs at tc. docs/nat.md, "Fast path".
+ * came, unchanged and untracked, and meet the programs at tc, with which these share their maps.
+ * docs/nat.md, "Fast path".
  */
-#pragma once
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
 
+#include "abi/nat.h"
 #include "gateway/nat-fast.h"
 #include "gateway/nat-inbound.h"
 #include "gateway/nat-sweep.h"
@@ -319,3 +323,5 @@ int nat_inside_xdp(struct xdp_md *context)
 {
 	return nat_at_xdp(context, NAT_HOOK_INSIDE_INGRESS);
 }
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
