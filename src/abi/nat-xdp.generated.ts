@@ -2,7 +2,7 @@
 // biome-ignore-all format: written by a program
 
 import { type BpfObjectSpec, be32, bytes, u32, u64 } from './layout.ts';
-import { NatFragment, NatFragmentKey, NatGenerationLine, NatHost, NatMapping, NatMappingBucket, NatSessionBucket, NatSettings, NatWork, ProtocolCounter, ProtocolCounterKey } from './layouts.generated.ts';
+import { NatFragment, NatFragmentKey, NatGenerationLine, NatHost, NatMapping, NatMappingBucket, NatSessionBucket, NatSettings, NatSixAddress, NatWork, ProtocolCounter, ProtocolCounterKey } from './layouts.generated.ts';
 
 /** `build/bpf/nat-xdp.o` */
 export const natXdpObject = {
@@ -92,7 +92,7 @@ export const natXdpObject = {
       maxEntries: 1,
       flags: 0,
       key: bytes(4),
-      value: bytes(168),
+      value: bytes(240),
     },
     natSessions: {
       kind: 'key-value',
@@ -111,6 +111,15 @@ export const natXdpObject = {
       flags: 1024,
       key: u32,
       value: NatSettings,
+    },
+    natSixAddresses: {
+      kind: 'key-value',
+      name: 'nat_six_addresses',
+      type: 'lru-hash',
+      maxEntries: 131072,
+      flags: 0,
+      key: be32,
+      value: NatSixAddress,
     },
     natWork: {
       kind: 'key-value',

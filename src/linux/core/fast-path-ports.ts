@@ -50,6 +50,8 @@ export class FastPathPorts {
   #trouble: string | undefined;
   #told = '';
   #isLooking = false;
+  /** What an instance before this one left stays until it is known what is wanted. */
+  #isFollowing = false;
 
   constructor(options: FastPathPortsOptions) {
     this.#options = options;
@@ -70,6 +72,7 @@ export class FastPathPorts {
   /** From now on. Undefined: no program of ours is at XDP any more. */
   follow(wanted: WantedPorts | undefined): void {
     this.#wanted = wanted;
+    this.#isFollowing = true;
     this.#look();
   }
 
@@ -81,7 +84,7 @@ export class FastPathPorts {
 
   #look(): void {
     // What it tells may make somebody ask for another look.
-    if (this.#isLooking) return;
+    if (this.#isLooking || !this.#isFollowing) return;
     this.#isLooking = true;
     try {
       this.#lookOnce();
@@ -225,6 +228,8 @@ function put(program: () => BpfProgram, link: NetworkLink): XdpState {
     if (other === undefined) return { state: 'attached' };
     return { state: 'refused', why: `since the program ${other} is at XDP there` };
   } catch (cause) {
+    // One of ours that could not be replaced is of other tables.
+    clearXdp(link);
     const reason = cause instanceof Error ? cause.message : String(cause);
     return { state: 'refused', why: `since it is refused: ${reason.split('\n', 1)[0]}` };
   }

@@ -375,8 +375,9 @@ export class NatDataplane {
       insideInterfaces.map((name) => [name, loaded.insidePrograms]),
     );
     if (wanInterface !== undefined) wanted.set(wanInterface, loaded.wanPrograms);
+    // First: with tables of before, whose rules nobody tells, it would go on where tc has others.
+    this.#ports.follow({ config, programs });
     this.#attachments.want(wanted);
-    if (this.#offReason === undefined) this.#ports.follow({ config, programs });
     // What an instance before this one had in its config.
     if (this.#offReason === undefined) clearNat({ but: [...wanted.keys()] });
   }
