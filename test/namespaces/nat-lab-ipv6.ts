@@ -1,6 +1,5 @@
 /** The lab of the NAT with IPv6 beside IPv4: addresses and routes. */
 import type { HostDescription, Topology } from '../../lab/topology.ts';
-import type { HostName } from './nat-lab.ts';
 
 /** The same hosts by IPv6; each link is a /64. */
 export const ipv6Addresses = {
@@ -62,7 +61,7 @@ const ipv6Hosts = {
   },
   far: { eth0: ipv6Addresses.far, routes: [['default', '2001:db8:3::129']] },
 } as const satisfies Record<
-  HostName,
+  string,
   Readonly<Record<string, string | readonly (readonly [string, string])[]>> & {
     readonly routes: readonly (readonly [string, string])[];
   }
