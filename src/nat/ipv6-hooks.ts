@@ -29,12 +29,15 @@ export interface Ipv6Decision {
 }
 
 /** A packet before anything is known of it. */
-export type Ipv6Arrival = Omit<Passage, 'packet'> & { readonly frame: Uint8Array };
+export type Ipv6Arrival = Omit<Passage, 'packet'> & {
+  readonly frame: Uint8Array;
+  readonly isSuperPacket: boolean;
+};
 
-export function handleIpv6({ frame, ...arrival }: Ipv6Arrival): Ipv6Decision {
+export function handleIpv6({ frame, isSuperPacket, ...arrival }: Ipv6Arrival): Ipv6Decision {
   const isEgress = arrival.hook.endsWith('egress');
   if (isEgress && needsNothing(arrival)) return { decision: passAsRequest };
-  const header = parseIpv6Header(frame);
+  const header = parseIpv6Header(frame, { isSuperPacket });
   if (header === undefined) return { decision: drop('droppedMalformed') };
   if (staysAtHome(header)) return { decision: passAsRequest };
   const content = parseIpv6Content(header);

@@ -53,12 +53,17 @@ export function isIpv6Frame(frame: Uint8Array): boolean {
 }
 
 /** The fixed header. @returns undefined when the packet is malformed */
-export function parseIpv6Header(frame: Uint8Array): Ipv6Header | undefined {
+export function parseIpv6Header(
+  frame: Uint8Array,
+  { isSuperPacket }: { readonly isSuperPacket: boolean },
+): Ipv6Header | undefined {
   const view = viewOf(frame);
   const networkAt = ETHERNET_HEADER_BYTES;
   const available = frame.length - networkAt;
   if (available < IPV6_HEADER_BYTES || view.getUint8(networkAt) >> 4 !== 6) return undefined;
-  const bytes = IPV6_HEADER_BYTES + view.getUint16(networkAt + 4);
+  const payloadBytes = view.getUint16(networkAt + 4);
+  const isBeyondLength = payloadBytes === 0 && isSuperPacket;
+  const bytes = isBeyondLength ? available : IPV6_HEADER_BYTES + payloadBytes;
   if (bytes > available) return undefined;
   return { view, networkAt, bytes, ...ipv6AddressesAt(view, networkAt) };
 }

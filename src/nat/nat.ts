@@ -71,6 +71,8 @@ export interface ArrivingPacket {
   readonly interfaceIndex: number;
   /** The interface that the packet came in by, for egress hooks. 0: the gateway made it. */
   readonly cameInBy: number;
+  /** Of several segments, which leave as one each: it may be longer than its header can say. */
+  readonly isSuperPacket?: boolean;
   /** Now, in units of 2^30 ns; never less than before. */
   readonly tick: number;
 }
@@ -176,7 +178,10 @@ export class NatTwin {
     const { bytes: frame } = arriving;
     const isWithoutSettings = settings.externals.length === 0 && settings.networks.length === 0;
     if (isWithoutSettings) return { decision: passAsRequest };
-    if (isIpv6Frame(frame)) return handleIpv6({ frame, ...surroundingsOf(arriving, this.#state) });
+    if (isIpv6Frame(frame)) {
+      const { isSuperPacket = false } = arriving;
+      return handleIpv6({ frame, isSuperPacket, ...surroundingsOf(arriving, this.#state) });
+    }
     if (!isIpv4Frame(frame)) return { decision: passAsRequest };
     if (isLeftAlone(arriving)) return { decision: passAsRequest };
     const packet = parseIpv4Packet(arriving.bytes);

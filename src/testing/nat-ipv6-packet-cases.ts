@@ -42,6 +42,10 @@ function isUnderstood(frame: Frame): readonly NatStep[] {
   return crosses(outward, frame, unjudged('request', 0), 'sessionsOpened');
 }
 
+function asSuperPacket(step: NatStep): NatStep {
+  return 'packet' in step ? { ...step, packet: { ...step.packet, isSuperPacket: true } } : step;
+}
+
 function withChain(...extensions: readonly ExtensionHeader[]): Frame {
   return udp(request, { extensions });
 }
@@ -67,6 +71,19 @@ const headers: readonly NatCase[] = [
       ...isMalformed(withBytes(tcp(request, 'S'), BEHIND_HEADER_AT + 2, [0, 0])),
       ...isMalformed(ip(`${host} > ${remote}`, 58, Uint8Array.of(128, 0, 0, 0, 0, 1, 0))),
       judgedBy(),
+    ],
+  },
+  {
+    name: 'survive-74 a super-packet beyond 64 KiB, whose header says no length, is all there is',
+    steps: [
+      ...[udp(request), tcp(request, 'S'), withChain(hopByHop())]
+        .map((frame) => withBytes(frame, PAYLOAD_LENGTH_AT, [0, 0]))
+        .flatMap((frame) => [
+          ...isMalformed(frame),
+          ...comesFrom(0, frame, unjudged('request', 0)).map(asSuperPacket),
+        ]),
+      ...isMalformed(withBytes(udp(request), PAYLOAD_LENGTH_AT, [0, 255])).map(asSuperPacket),
+      ...comesFrom(0, udp(request), unjudged('request', 0)).map(asSuperPacket),
     ],
   },
   {

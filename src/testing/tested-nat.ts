@@ -34,6 +34,8 @@ export interface TestedPacket {
    * Default: {@link TESTED_INTERFACE_INDEX}.
    */
   readonly cameInBy?: number;
+  /** Default: false. */
+  readonly isSuperPacket?: boolean;
 }
 
 export interface TestedOutcome {
@@ -70,9 +72,9 @@ export function twinUnderTest(options: NatTwinOptions): NatUnderTest {
       tick = next;
       twin.setTick(tick);
     },
-    handle({ hook, bytes, mark = 0, cameInBy = TESTED_INTERFACE_INDEX }) {
+    handle({ mark = 0, cameInBy = TESTED_INTERFACE_INDEX, ...given }) {
       const interfaceIndex = TESTED_INTERFACE_INDEX;
-      const packet = { hook, bytes, mark, cameInBy, interfaceIndex, tick };
+      const packet = { ...given, mark, cameInBy, interfaceIndex, tick };
       const outcome = twin.handlePacket(packet);
       const { verdict, counts } = outcome;
       if (verdict === 'drop') return { verdict, counts };

@@ -365,16 +365,21 @@ const passingFrame = udp('198.51.100.77:9 > 198.51.100.78:9');
 const MARK_AT = 8;
 const INGRESS_INTERFACE_AT = 36;
 const INTERFACE_AT = 40;
+const SEGMENT_BYTES_AT = 176;
 const CONTEXT_BYTES = 192;
+/** Of a super-packet; any number serves. */
+const SEGMENT_BYTES = 1_000;
 
 function context({
   mark = 0,
   cameInBy = TESTED_INTERFACE_INDEX,
-}: Pick<TestedPacket, 'mark' | 'cameInBy'>): Uint8Array<ArrayBuffer> {
+  isSuperPacket = false,
+}: Pick<TestedPacket, 'mark' | 'cameInBy' | 'isSuperPacket'>): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(CONTEXT_BYTES);
   const view = new DataView(bytes.buffer);
   view.setUint32(MARK_AT, mark, true);
   view.setUint32(INGRESS_INTERFACE_AT, cameInBy, true);
   view.setUint32(INTERFACE_AT, TESTED_INTERFACE_INDEX, true);
+  view.setUint32(SEGMENT_BYTES_AT, isSuperPacket ? SEGMENT_BYTES : 0, true);
   return bytes;
 }
