@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { requireIpAddress } from '../net/ip-address.ts';
 import { requireIpv4Address } from '../net/ipv4-address.ts';
 import { runNatCase, settingsOf } from '../testing/nat-case.ts';
 import { natCases } from '../testing/nat-cases.ts';
@@ -61,6 +62,46 @@ test('sessions are listed with both endpoints as either side sees them', () => {
   const end = 100 + natTestSettings.times.udp + 1;
   assert.equal([...twin.sessions(end - 1)].length, 1);
   assert.equal([...twin.sessions(end)].length, 0);
+});
+
+test('sessions of IPv6 are listed with addresses, places and what they stand for', () => {
+  const { networks } = natTestSettings;
+  const inside = networks.map((network, index) => ({ ...network, interfaceIndex: 2 + index }));
+  const twin = new NatTwin({ settings: { ...natTestSettings, networks: inside } });
+  const send = (host: string) => {
+    const bytes = udp(`[${host}]:5000 > [2001:db8:9::1]:53`);
+    const wan = { interfaceIndex: 1, cameInBy: 3, mark: 0, tick: 100 };
+    twin.handlePacket({ hook: 'wan-egress', bytes, ...wan });
+    return [...twin.sessions(100)];
+  };
+  const opener = { port: 5000, digest: 0x9e96_1567, place: 1, bytes: 48 };
+  const responder = { port: 53, place: 'wan', bytes: 0 };
+  const [first] = send('2001:db8:77::cb95');
+  const address = (text: string) => requireIpAddress(text).bits;
+  assert.deepEqual(
+    { opener: first?.opener, responder: first?.responder },
+    {
+      opener: { ...opener, address: address('2001:db8:77::cb95') },
+      responder: {
+        ...responder,
+        digest: first?.responder.digest,
+        address: address('2001:db8:9::1'),
+      },
+    },
+  );
+  // Of two with the same digest the last one's address is kept.
+  twin.killSessions();
+  const [second] = send('2001:db8:77::ce29');
+  assert.deepEqual(second?.opener, { ...opener, address: address('2001:db8:77::ce29') });
+  const other = udp('[2001:db8:77::cb95]:5001 > [2001:db8:9::1]:53');
+  twin.handlePacket({
+    ...{ hook: 'wan-egress', bytes: other, interfaceIndex: 1, cameInBy: 3, mark: 0, tick: 100 },
+  });
+  const listed = [...twin.sessions(100)].map(({ opener: one }) => [one.port, one.address]);
+  assert.deepEqual(listed, [
+    [5000, undefined],
+    [5001, address('2001:db8:77::cb95')],
+  ]);
 });
 
 test('a listed session tells how far it is', () => {

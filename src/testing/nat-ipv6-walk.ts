@@ -64,6 +64,8 @@ const otherProtocols = [50, 51, 59, 1, 47, 132, 253, 0, 60, 44, 43, 58];
 const SEEN_MAX = 40;
 /** The kernel's test run takes no frame with less than a whole header. */
 const SHORTEST_FRAME_BYTES = 54;
+/** In the frame. */
+const PAYLOAD_LENGTH_AT = 18;
 
 /** What waits for its next hook. */
 interface Underway {
@@ -113,10 +115,11 @@ export class Ipv6Walk {
   #stepOf({ frame, from, to, isEgress, mark }: Underway): Ipv6WalkStep {
     const hookPlace = isEgress ? to : from;
     const hook = hookAt(hookPlace, isEgress);
+    const isSuperPacket = this.#random.chance(0.02);
     const cameInBy = isEgress ? { cameInBy: interfaceOf(from, to) } : {};
     return {
       interfaces: this.#interfacesAt(hookPlace),
-      packet: { hook, bytes: frame, mark: mark >>> 0, ...cameInBy },
+      packet: { hook, bytes: frame, mark: mark >>> 0, isSuperPacket, ...cameInBy },
     };
   }
 
@@ -342,6 +345,7 @@ export class Ipv6Walk {
     const random = this.#random;
     if (!random.chance(0.04)) return frame;
     if (random.chance(0.3)) return frame.slice(0, SHORTEST_FRAME_BYTES + random.below(24));
+    if (random.chance(0.1)) return withBytes(frame, PAYLOAD_LENGTH_AT, [0, 0]);
     // The EtherType stays, as it decides who looks at the packet at all.
     const at = 14 + random.below(Math.min(60, frame.length - 14));
     return withBytes(frame, at, [random.chance(0.5) ? random.below(256) : random.below(8)]);
