@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { TcpListener, TcpSocket } from '../../lab/tcp-socket.ts';
+import type { UdpSocket } from '../../lab/udp-socket.ts';
 import { protocolInWords } from '../../src/cli/protocol-names.ts';
 import type { CommandResult } from '../../src/linux/command-runner.ts';
 import {
@@ -10,8 +11,9 @@ import {
   STATES_PER_ANSWER_MAX,
   type StateFilter,
 } from '../../src/messages/control-messages.ts';
-import { exitCodes, gatehouse, saidBy, TIMEOUT_MS } from './gatehouse-lab.ts';
+import { exitCodes, gatehouse, kill, saidBy, TIMEOUT_MS } from './gatehouse-lab.ts';
 import { ARRIVAL_MS, addresses, NatLab } from './nat-lab.ts';
+import { ipv6Addresses } from './nat-lab-ipv6.ts';
 
 const { alice, bob, server, external } = addresses;
 const SERVICE = 8_000;
@@ -21,7 +23,7 @@ const UDP = 17;
 let place: NatLab;
 
 before(async () => {
-  place = await NatLab.start({ name: 'states', checksumOffload: 'on' });
+  place = await NatLab.start({ name: 'states', checksumOffload: 'on', ipv6: true });
 });
 
 after(() => place.stop());
@@ -183,4 +185,39 @@ test('nothing is ended where nothing was picked', async () => {
   assert.equal(await states('--kill', '--device', bob), '0 sessions were ended\n');
   assert.equal((await listed()).length, 2);
   await exchangeTcp(ofAlice);
+});
+
+/** Of a host, answered by the server. */
+async function talkByIpv6(host: 'alice' | 'bob'): Promise<UdpSocket> {
+  using remote = place.udp6('server');
+  const socket = place.udp6(host);
+  await place.externalEndpoint(socket, remote);
+  return socket;
+}
+
+test('sessions of IPv6 are listed, picked and ended by their addresses, after a restart, too', async () => {
+  await states('--kill', '--all');
+  using ofAlice = await talkByIpv6('alice');
+  using ofBob = await talkByIpv6('bob');
+  const all = [`${ipv6Addresses.alice} udp`, `${ipv6Addresses.bob} udp`];
+  assert.deepEqual(await found(), all);
+  await kill(place.core);
+  await place.run();
+  const [session] = await listed({ device: ipv6Addresses.alice });
+  const { port } = ofAlice.local;
+  assert.deepEqual(session?.initiator, { address: ipv6Addresses.alice, port });
+  assert.deepEqual([session?.direction, session?.state], ['routed', 'answered']);
+  for (const [filter, expected] of [
+    [{ remote: ipv6Addresses.server }, all],
+    [{ device: '2001:db8::/32' }, all],
+    [{ device: ipv6Addresses.server }, []],
+    [{ device: '10.77.0.0/24' }, []],
+    [{ port: ofBob.local.port }, all.slice(1)],
+  ] as const) {
+    assert.deepEqual(await found(filter), expected, JSON.stringify(filter));
+  }
+  const text = await states('--device', ipv6Addresses.bob);
+  assert.ok(text.includes(`[${ipv6Addresses.bob}]:${ofBob.local.port}`), text);
+  assert.equal(await states('--kill', '--device', ipv6Addresses.bob), 'one session was ended\n');
+  assert.deepEqual(await found(), all.slice(0, 1));
 });
