@@ -13,7 +13,6 @@ import { natObject } from '../../src/abi/nat.generated.ts';
 import type { MappedArray } from '../../src/linux/bpf-map.ts';
 import { type BpfObject, loadBpfObject } from '../../src/linux/bpf-object.ts';
 import { raiseAddressGenerations } from '../../src/linux/core/rules-generation.ts';
-import { digestOf } from '../../src/nat/ipv6-digest.ts';
 import { mappingHash } from '../../src/nat/mapping-upkeep.ts';
 import type { NatTwinOptions, PortForward } from '../../src/nat/nat.ts';
 import type { NatCounterName, NatCounts } from '../../src/nat/nat-counters.ts';
@@ -134,11 +133,9 @@ export class KernelNat implements NatUnderTest, Disposable {
   raiseAddressGeneration(address: IpAddress): void {
     const { hashKey } = this.#options?.settings ?? {};
     if (hashKey === undefined) throw new Error('an address changes before start()');
-    // In the place of an address of IPv6 stands its digest.
-    const { digest } = digestOf(hashKey, ipv6Address(address.bits));
-    const one = address.family === 4 ? address : ({ family: 4, bits: BigInt(digest) } as const);
-    const ranges = [{ first: one, last: one }];
-    const isRaised = raiseAddressGenerations(this.#addressGenerations.buffer, ranges);
+    const { buffer: memory } = this.#addressGenerations;
+    const ranges = [{ first: address, last: address }];
+    const isRaised = raiseAddressGenerations({ memory, hashKey }, ranges);
     if (!isRaised) throw new Error('an address is too many');
   }
 

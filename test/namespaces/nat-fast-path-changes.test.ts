@@ -120,7 +120,10 @@ async function askedSoFar(place: NatLab): Promise<Asked> {
 /** As the core does when a table of the rules has an address, or no longer does. */
 function changeAbout(place: NatLab, address: string): void {
   const range = requireAddressRange(`${address}-${address}`);
-  withNumbers(place, ({ buffer }) => assert.ok(raiseAddressGenerations(buffer, [range])));
+  const hashKey = [0n, 0n];
+  withNumbers(place, ({ buffer: memory }) =>
+    assert.ok(raiseAddressGenerations({ memory, hashKey }, [range])),
+  );
 }
 
 function numberOf(place: NatLab, address: string): number {

@@ -155,9 +155,14 @@ export class NatDataplane {
    * ask about them has changed. So are a few others, and all of them where the addresses are many.
    */
   forgetJudgementsAbout(ranges: readonly AddressRange[]): void {
-    if (this.#loaded === undefined) return;
-    const { buffer } = this.#loaded.addressGenerations;
-    if (!raiseAddressGenerations(buffer, ranges)) this.forgetJudgements();
+    if (!this.#raiseAbout(ranges)) this.forgetJudgements();
+  }
+
+  #raiseAbout(ranges: readonly AddressRange[]): boolean {
+    if (this.#inForce === undefined) return false;
+    const { loaded, settings } = this.#inForce;
+    const { buffer: memory } = loaded.addressGenerations;
+    return raiseAddressGenerations({ memory, hashKey: settings.hashKey }, ranges);
   }
 
   #endPickup(): void {

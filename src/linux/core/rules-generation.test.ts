@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GENERATION_PLACES, generationPlaceOf } from '../../nat/generations.ts';
+import { digestOf } from '../../nat/ipv6-digest.ts';
 import { requireAddressRange } from '../../net/address-range.ts';
 import { requireIpv4Address } from '../../net/ipv4-address.ts';
+import { parseIpv6Address } from '../../net/ipv6-address.ts';
 import {
   ADDRESSES_MAX,
   nextGeneration,
@@ -28,12 +30,17 @@ test('raising it writes the next number', () => {
   assert.equal(values.get(0), 6);
 });
 
+const hashKey = [1n, 2n] as const;
+
 function placesOfNone(): Uint32Array<ArrayBuffer> {
   return new Uint32Array(new ArrayBuffer(GENERATION_PLACES * 4));
 }
 
 function raise(places: Uint32Array<ArrayBuffer>, ...ranges: readonly string[]): boolean {
-  return raiseAddressGenerations(places.buffer, ranges.map(requireAddressRange));
+  return raiseAddressGenerations(
+    { memory: places.buffer, hashKey },
+    ranges.map(requireAddressRange),
+  );
 }
 
 function sumOf(places: Uint32Array): number {
@@ -53,6 +60,16 @@ test('a change about addresses raises the number of each of them, and no other',
   assert.equal(sumOf(places), changed.length + 1);
 });
 
+test('of IPv6, the numbers of digests are raised', () => {
+  const places = placesOfNone();
+  assert.ok(raise(places, '2001:db8::1-2001:db8::2'));
+  for (const text of ['2001:db8::1', '2001:db8::2']) {
+    const { digest } = digestOf(hashKey, parseIpv6Address(text) ?? assert.fail());
+    assert.equal(places[generationPlaceOf(digest)], 1, text);
+  }
+  assert.equal(sumOf(places), 2);
+});
+
 test('the number of an address goes on behind the largest', () => {
   const places = placesOfNone().fill(0xffff_ffff);
   assert.ok(raise(places, '10.77.0.2-10.77.0.2'));
@@ -64,7 +81,7 @@ test('a change about more addresses than are told apart raises none', () => {
   assert.ok(raise(places));
   assert.ok(!raise(places, '10.0.0.0-10.0.15.255', '10.77.0.2-10.77.0.2'));
   assert.ok(!raise(places, '0.0.0.0-255.255.255.255'));
-  assert.ok(!raise(places, '10.77.0.2-10.77.0.2', '2001:db8::1-2001:db8::1'));
+  assert.ok(!raise(places, '10.77.0.2-10.77.0.2', '2001:db8::-2001:db8::fff'));
   assert.equal(sumOf(places), 0);
   assert.ok(raise(places, '10.0.0.0-10.0.15.255'));
   assert.equal(sumOf(places), ADDRESSES_MAX);

@@ -6,7 +6,9 @@
 import { closeSync } from 'node:fs';
 import { natObject } from '../../abi/nat.generated.ts';
 import { generationPlaceOf } from '../../nat/generations.ts';
+import { digestOf } from '../../nat/ipv6-digest.ts';
 import type { AddressRange } from '../../net/address-range.ts';
+import { ipv6Address } from '../../net/ipv6-address.ts';
 import { BpfMap } from '../bpf-map.ts';
 import { mapsOfPrograms } from '../kernel-objects.ts';
 import { attachedNatPrograms } from './nat-object.ts';
@@ -25,21 +27,28 @@ export function nextGeneration(generation: number): number {
   return (generation + 1) >>> 0 || 1;
 }
 
+/** Of addresses. This process is the only writer. */
+export interface AddressGenerations {
+  readonly memory: ArrayBuffer;
+  /** Of the programs' settings: what addresses of IPv6 are known by. */
+  readonly hashKey: readonly bigint[];
+}
+
 /**
- * @param memory of the map of addresses' numbers, of which this process is the only writer
  * @returns false when nothing was raised: the ranges hold more than {@link ADDRESSES_MAX} addresses
- *   or others than those of IPv4
  */
 export function raiseAddressGenerations(
-  memory: ArrayBuffer,
+  { memory, hashKey }: AddressGenerations,
   ranges: readonly AddressRange[],
 ): boolean {
-  if (ranges.some(({ first }) => first.family !== 4)) return false;
+  const [word = 0n, otherWord = 0n] = hashKey;
   const count = ranges.reduce((sum, { first, last }) => sum + (last.bits - first.bits) + 1n, 0n);
   if (count > ADDRESSES_MAX) return false;
   const places = new Uint32Array(memory);
   for (const { first, last } of ranges) {
-    for (let address = Number(first.bits); address <= Number(last.bits); address++) {
+    for (let { bits } = first; bits <= last.bits; bits++) {
+      const isIpv4 = first.family === 4;
+      const address = isIpv4 ? Number(bits) : digestOf([word, otherWord], ipv6Address(bits)).digest;
       // In one piece, and behind all that was done before.
       Atomics.add(places, generationPlaceOf(address), 1);
     }
