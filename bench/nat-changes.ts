@@ -84,7 +84,8 @@ function openNumbers(gateway: LabHost): { of(address: number): void; close(): vo
     return {
       of: (address) => {
         const bits = { family: 4, bits: BigInt(address) } as const;
-        raiseAddressGenerations(memory.buffer, [{ first: bits, last: bits }]);
+        const generations = { memory: memory.buffer, hashKey: [] };
+        raiseAddressGenerations(generations, [{ first: bits, last: bits }]);
       },
       close: () => memory.unmap(),
     };
