@@ -290,8 +290,9 @@ export class NatBed implements AsyncDisposable {
   }
 
   async #setOffload(word: 'on' | 'off'): Promise<void> {
+    const gro = word === 'on' ? 'off' : 'on';
     for (const host of [this.#inside, this.#outside]) {
-      await requireCommand(host, ['ethtool', '-K', 'eth0', 'tx', word, 'gro', 'on']);
+      await requireCommand(host, ['ethtool', '-K', 'eth0', 'tx', word, 'gro', gro]);
     }
   }
 
