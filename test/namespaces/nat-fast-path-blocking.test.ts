@@ -22,7 +22,7 @@ const SERVICE_PORT = 7_300;
 
 const config = {
   portForwards: [`{ protocol: udp, port: ${FORWARDED_UDP}, to: ${addresses.alice}:53 }`],
-  tables: { blocked: [], unserved: [], shunned: ['2001:db8::/32'], welcome: [], closed: [] },
+  tables: { blocked: [], unserved: [], shunned: ['2001:db8:ffff::/48'], welcome: [], closed: [] },
   rules: [
     '{ name: blocked, action: drop, source: ["@blocked"] }',
     ...(['udp', 'tcp'] as const).map((protocol) => {
