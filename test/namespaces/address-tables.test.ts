@@ -117,6 +117,23 @@ test('what was added stays when the core ends, or dies, and a time goes on meanw
   await place.awaitHealth();
 });
 
+test('what was added comes back with the rules that the guard of a dead core brings back', async () => {
+  const running = await start();
+  await table('add', 'bad', '198.51.100.66');
+  const whole = await elementsOf('bad');
+  const configText = place.config({ rules: [] });
+  const by = { author: 'test', forced: false, windowMs: 10_000 } as const;
+  const applied = await place.ask({ kind: 'apply', configText, ...by });
+  assert.equal(applied.kind, 'change', JSON.stringify(applied));
+  await kill(running);
+  assert.equal(await elementsOf('bad'), undefined);
+  await waitFor('the set to be as it was', () => elementsOf('bad'), {
+    timeoutMs: TIMEOUT_MS,
+    until: (elements) => elements !== undefined,
+  });
+  assert.deepEqual(await elementsOf('bad'), whole);
+});
+
 test('survive-111 somebody else who empties a set is noticed, and what was added comes back', async () => {
   await start();
   await table('add', 'bad', '198.51.100.66');

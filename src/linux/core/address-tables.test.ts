@@ -185,6 +185,8 @@ test('entries and what is left of their time stay when the process is another', 
   scene.tables.stop();
   scene.nowMs += 4_000;
   scene.restarted();
+  // Not even for a moment.
+  assert.deepEqual([...(scene.sets.get('good_4') ?? [])], ['10.0.0.1']);
   await scene.pass(1);
   assert.deepEqual(scene.entries('good'), [
     { prefix: '10.0.0.1', origin: 'added', expiresInMs: 5_999 },

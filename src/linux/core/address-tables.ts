@@ -52,7 +52,9 @@ export class AddressTables {
   constructor(options: AddressTablesOptions) {
     this.#options = options;
     this.#now = options.now ?? bootTimeMs;
-    this.#entries = entriesOf(options.records.list(), this.#now());
+    const { entries, expired } = restoreEntries(options.records.list(), this.#now());
+    this.#entries = entries;
+    this.#forget(expired);
     this.#schedule(this.#entries.nextExpiry());
   }
 
@@ -245,8 +247,11 @@ export class AddressTables {
   }
 }
 
-/** Those that have had their time expire at the first look. */
-export function entriesOf(records: readonly EntryRecord[], now = bootTimeMs()): TableEntries {
+/** Those that have had their time meanwhile are `expired`, and no entries any more. */
+export function restoreEntries(
+  records: readonly EntryRecord[],
+  now = bootTimeMs(),
+): { readonly entries: TableEntries; readonly expired: readonly ExpiredEntry[] } {
   const entries = new TableEntries();
   for (const { table, prefix: text, expiry } of records) {
     const prefix = parsePrefix(text);
@@ -254,7 +259,7 @@ export function entriesOf(records: readonly EntryRecord[], now = bootTimeMs()): 
     const expires = expiry === undefined ? {} : { expiresAt: expiresAtOf(expiry, now) };
     entries.add(table, { prefix, ...expires });
   }
-  return entries;
+  return { entries, expired: entries.expire(now).expired };
 }
 
 /** By the clock since this boot. After another one the wall clock says what is left. */

@@ -7,7 +7,7 @@ import { openNft } from '../nft.ts';
 import { openChangeRecords, readChangesAtRest } from '../store/change-records.ts';
 import { openStore } from '../store/store.ts';
 import { openTableRecords } from '../store/table-records.ts';
-import { entriesOf } from './address-tables.ts';
+import { restoreEntries } from './address-tables.ts';
 import { bootId } from './boot-id.ts';
 import { changeActs } from './change-acts.ts';
 import { bootTimeMs, ChangeDriver } from './change-driver.ts';
@@ -96,7 +96,7 @@ async function endChange(
   const alarm = (text: string) => report(`rollback guard: ${text}`);
   const forwardedTraffic = forwardedTrafficInKernel();
   const store = openStore(stateFolder, { alarm: ({ kind }) => alarm(kind) });
-  const entries = entriesOf(openTableRecords(store).list());
+  const { entries } = restoreEntries(openTableRecords(store).list());
   const keeper = new RulesetKeeper({
     nft: openNft(),
     restores: () => false,
