@@ -52,7 +52,7 @@ export function isApproved(
   if (number === 0 || session.judged !== number || !session.isConfirmed) return false;
   if (session.ipv6Check === undefined) return isAtHome(passage, source, interfaceIndex);
   const { place = 'elsewhere' } = session.ends[endIndexOf(endpointsOf(packet))];
-  return interfaceIndex !== 0 && interfaceOfPlace(state.settings, place) === interfaceIndex;
+  return interfaceOfPlace(state.settings, place) === interfaceIndex;
 }
 
 /** At an egress hook: of the addresses that nft saw. */

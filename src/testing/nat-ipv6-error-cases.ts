@@ -1,4 +1,5 @@
 /** Cases of ICMPv6 errors (RFC 4443 §3, RFC 4890): whether they are about a live session. */
+import { fragmentHeader } from './ipv6-packets.ts';
 import { type Counted, judgedBy, type NatCase, newRules, wait } from './nat-case.ts';
 import { unjudged } from './nat-crossing.ts';
 import { comesFrom, crosses } from './nat-ipv6-crossing.ts';
@@ -21,6 +22,11 @@ const quoted = udp(`[${host}]:5000 > [${remote}]:53`, { payloadBytes: 40 });
 function error(options: Partial<Parameters<typeof icmpError>[1]>, to: string = host): Frame {
   return icmpError(`${router} > ${to}`, { type: 1, quoted, ...options });
 }
+
+/** With the ports of the session where a transport header would be. */
+const laterFragment = udp(`[${host}]:5000 > [${remote}]:53`, {
+  extensions: [fragmentHeader({ offset: 1, isMore: false, identification: 7 })],
+});
 
 /** The quoted packet begins here in the frame of an error without extension headers. */
 const QUOTED_AT = 14 + 40 + 8;
@@ -60,6 +66,7 @@ export const natIpv6ErrorCases: readonly NatCase[] = [
       ...crosses(inward, error({ quotedTransportBytes: 7 }), unjudged('request', 0)),
       ...crosses(inward, withBytes(error({}), QUOTED_AT, [0x40]), unjudged('request', 0)),
       ...crosses(inward, withBytes(error({}), QUOTED_AT + 6, [0]), unjudged('request', 0)),
+      ...crosses(inward, error({ quoted: laterFragment }), unjudged('request', 0)),
       wait(times.udp + 1),
       ...comesFrom('wan', error({}), unjudged('request', 0)),
     ],

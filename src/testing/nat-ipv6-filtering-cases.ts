@@ -233,19 +233,29 @@ const lifetimes: readonly NatCase[] = [
     ],
   },
   {
+    name: 'where there is no room, an unanswered session goes before a permission that outlives it',
+    sessionCountMax: SLOTS_PER_BUCKET,
+    steps: [
+      ...asks(WIDE, ...opened),
+      ...answeredSessions(SLOTS_PER_BUCKET - 2),
+      ...crosses(
+        outwardOf(BY_PORT),
+        udp(`[${hosts[BY_PORT]}]:99 > [${remote}]:53`),
+        request,
+        'sessionsEvicted',
+        'sessionsClosed',
+        'sessionsOpened',
+      ),
+      ...comesFrom('wan', toPort(WIDE, `[${stranger}]:9`), mapped),
+    ],
+  },
+  {
     name: 'where there is no room, permissions go, and strangers are not let in any more',
     sessionCountMax: SLOTS_PER_BUCKET,
     steps: [
       ...asks(WIDE, ...opened),
       ...comesFrom('wan', toPort(WIDE, `[${remote}]:53`), unjudged('reply', 0)),
-      ...Array.from({ length: SLOTS_PER_BUCKET - 2 }, (_, index) => 100 + index).flatMap((port) => {
-        const out = udp(`[${hosts[BY_PORT]}]:${port} > [${remote}]:53`);
-        const back = udp(`[${remote}]:53 > [${hosts[BY_PORT]}]:${port}`);
-        return [
-          ...crosses(outwardOf(BY_PORT), out, request, ...opened),
-          ...comesFrom('wan', back, unjudged('reply', 0)),
-        ];
-      }),
+      ...answeredSessions(SLOTS_PER_BUCKET - 2),
       ...comesFrom('wan', toPort(WIDE, `[${stranger}]:9`), mapped),
       ...crosses(
         outwardOf(BY_PORT),
@@ -265,6 +275,18 @@ const lifetimes: readonly NatCase[] = [
     ],
   },
 ];
+
+/** Without permissions. */
+function answeredSessions(count: number): readonly NatStep[] {
+  return Array.from({ length: count }, (_, index) => 100 + index).flatMap((port) => {
+    const out = udp(`[${hosts[BY_PORT]}]:${port} > [${remote}]:53`);
+    const back = udp(`[${remote}]:53 > [${hosts[BY_PORT]}]:${port}`);
+    return [
+      ...crosses(outwardOf(BY_PORT), out, request, ...opened),
+      ...comesFrom('wan', back, unjudged('reply', 0)),
+    ];
+  });
+}
 
 function connected(): readonly NatStep[] {
   const to = `[${wideHost}]:5000 > [${remote}]:80` as const;

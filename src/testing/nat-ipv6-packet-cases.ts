@@ -122,6 +122,11 @@ const headers: readonly NatCase[] = [
   },
 ];
 
+/** Sixteen bytes of options, and then no next header. */
+const nothingBehind = ip(`${host} > ${remote}`, 59, new Uint8Array(0), {
+  extensions: [destinationOptions(16)],
+});
+
 const chains: readonly NatCase[] = [
   {
     name: 'extension headers are stepped over: the session is that of the packet without',
@@ -178,6 +183,9 @@ const chains: readonly NatCase[] = [
       ...isMalformed(withBytes(withChain(destinationOptions()), PAYLOAD_LENGTH_AT, [0, 7])),
       ...isMalformed(withBytes(withChain(destinationOptions()), PAYLOAD_LENGTH_AT, [0, 8])),
       ...isMalformed(withBytes(withChain(hopByHop()), PAYLOAD_LENGTH_AT, [0, 0])),
+      // Of a protocol without ports nothing has to be behind the chain.
+      ...isMalformed(withBytes(nothingBehind, BEHIND_HEADER_AT + 1, [2])),
+      ...comesFrom(0, withBytes(nothingBehind, BEHIND_HEADER_AT + 1, [1]), unjudged('request', 0)),
       judgedBy(),
     ],
   },

@@ -12,6 +12,7 @@ import {
   type NatStep,
   newRules,
   SLOTS_PER_BUCKET,
+  told,
   wait,
 } from './nat-case.ts';
 import { approved, unjudged } from './nat-crossing.ts';
@@ -248,6 +249,8 @@ const connections: readonly NatCase[] = [
     name: 'for a while after the gateway began, hosts go on with their connections',
     settings: { pickupUntilTick: 2 ** 31 },
     steps: [
+      // Where a network is behind the WAN's interface, too.
+      told('wan-ingress', segment(toServer, 'A', 1001, 9001), 'stray'),
       ...comesFrom('wan', segment(fromServer, 'A', 9001, 1001), unjudged('stray', 0)),
       ...staysBefore(inward, segment(fromServer, 'A', 9001, 1001), 0, 'droppedStray'),
       ...['SA', 'FA', 'RA', 'F', ''].flatMap((flags) => [
