@@ -48,7 +48,8 @@ __noinline int nat_approval(struct nat_run *run, const struct nat_session *sessi
 	number = nat_number_to(&run->generations, destination);
 	/* nft clamps the MSS of TCP. */
 	if (!number || session->judged != number ||
-	    !(session->state & NAT_SESSION_STATE_CONFIRMED) || run->packet.tcp_flags & TCP_FLAG_SYN)
+	    !(session->state & NAT_SESSION_STATE_CONFIRMED) ||
+	    run->packet.tcp_flags & TCP_FLAG_SYN || nat_hides_ports(run->packet.protocol))
 		return 0;
 	return nat_interface_of(run->packet.source) == interface ? PACKET_MARK_APPROVED : 0;
 }

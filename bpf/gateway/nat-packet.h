@@ -340,6 +340,15 @@ static __always_inline int nat_is_address_only(__u8 protocol)
 	       protocol == 132;
 }
 
+/*
+ * DCCP, SCTP, UDP-Lite: rules may ask for their ports, which their sessions do not know. So nft
+ * judges each of their packets.
+ */
+static __always_inline int nat_hides_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_DCCP || protocol == IPPROTO_SCTP || protocol == IPPROTO_UDPLITE;
+}
+
 /* Of a whole packet or a first fragment: ICMP that is no query has none, not even 0. */
 static __always_inline int nat_has_ports(const struct nat_packet *packet)
 {

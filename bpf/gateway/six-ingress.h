@@ -121,7 +121,8 @@ static __always_inline int six_is_approved(const struct __sk_buff *skb, const st
 
 	/* nft clamps the MSS of TCP. */
 	if (!number || session->judged != number ||
-	    !(session->state & NAT_SESSION_STATE_CONFIRMED) || run->packet.tcp_flags & TCP_FLAG_SYN)
+	    !(session->state & NAT_SESSION_STATE_CONFIRMED) ||
+	    run->packet.tcp_flags & TCP_FLAG_SYN || nat_hides_ports(run->packet.protocol))
 		return 0;
 	return six_interface_at(six_place(session, sender)) == skb->ifindex;
 }

@@ -48,12 +48,16 @@ export function isApproved(
   const { transport, source } = packet;
   // nft clamps its MSS.
   if (transport.kind === 'tcp' && (transport.tcp.flags & tcpFlags.syn) !== 0) return false;
+  if (hidingPorts.includes(packet.protocol)) return false;
   const number = state.generations.numberOf(source, destination);
   if (number === 0 || session.judged !== number || !session.isConfirmed) return false;
   if (session.ipv6Check === undefined) return isAtHome(passage, source, interfaceIndex);
   const { place = 'elsewhere' } = session.ends[endIndexOf(endpointsOf(packet))];
   return interfaceOfPlace(state.settings, place) === interfaceIndex;
 }
+
+/** DCCP, SCTP, UDP-Lite: rules may ask for their ports, which their sessions do not know. */
+const hidingPorts: readonly number[] = [33, 132, 136];
 
 /** At an egress hook: of the addresses that nft saw. */
 function numberOf({ state, packet }: Passage<EitherPacket>): number {

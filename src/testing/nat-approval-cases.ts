@@ -368,6 +368,15 @@ const kinds: readonly NatCase[] = [
       ],
     }),
   ),
+  {
+    name: 'SCTP, whose ports are not told apart, is judged with each packet',
+    steps: [
+      newRules(1),
+      ...outward(without(132, 'from'), unjudged('request', 1), 'sessionsOpened'),
+      ...inward(without(132, 'to'), unjudged('reply', 1)),
+      ...outward(without(132, 'from'), unjudged('request', 1)),
+    ],
+  },
 ];
 
 function pinging(type: number): Crossing {

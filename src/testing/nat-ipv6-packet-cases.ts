@@ -211,6 +211,26 @@ const chains: readonly NatCase[] = [
       ],
     }),
   ),
+  ...[
+    ['DCCP', 33],
+    ['SCTP', 132],
+    ['UDP-Lite', 136],
+  ].map(
+    ([name, protocol]): NatCase => ({
+      name: `${name}, whose ports are not told apart, is judged with each packet`,
+      steps: [
+        newRules(1),
+        ...crosses(
+          outward,
+          rawIp(`${host} > ${remote}`, Number(protocol)),
+          unjudged('request', 1),
+          'sessionsOpened',
+        ),
+        ...crosses(inward, rawIp(`${remote} > ${host}`, Number(protocol)), unjudged('reply', 1)),
+        ...crosses(outward, rawIp(`${host} > ${remote}`, Number(protocol)), unjudged('request', 1)),
+      ],
+    }),
+  ),
   {
     name: 'survive-79 what AH holds has no session, though the same without AH has one',
     steps: [
