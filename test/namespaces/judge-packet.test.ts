@@ -8,6 +8,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { seededRandom } from '../../lab/seeded-random.ts';
 import { waitFor } from '../../lab/wait-for.ts';
 import {
+  type FirewallModel,
   type FirewallRule,
   findModelFaults,
   type Protocol,
@@ -34,6 +35,7 @@ import {
   type Random,
   type Sent,
   sessionPackets,
+  tablePackets,
   toPort,
   trafficClassOf,
 } from './judged-packets.ts';
@@ -192,8 +194,17 @@ function assertCounts(counts: Summary['counts'], least: Readonly<Record<string, 
   }
 }
 
+/** Whose rules name no table: what those refuse would meet none of the others. */
+function plainHome(forwardedTraffic: FirewallModel['forwardedTraffic']): FirewallModel {
+  const { tables: _, ...model } = homeModel(forwardedTraffic);
+  const rules = model.rules.filter(({ source = [], destination = [] }) => {
+    return ![...source, ...destination].some((text) => text.startsWith('@'));
+  });
+  return { ...model, rules };
+}
+
 test('a home followed by conntrack judges packets as the judge does, by every rule', async () => {
-  const ruleset = planRuleset(homeModel('conntrack'));
+  const ruleset = planRuleset(plainHome('conntrack'));
   const options = { seed: 1, packetCount: 200, packets: homePackets };
   const { counts, missed } = await compareMany({ ruleset, ...options });
   assert.deepEqual(missed, unreachable);
@@ -202,7 +213,7 @@ test('a home followed by conntrack judges packets as the judge does, by every ru
 });
 
 test('a home followed by sessions judges packets as the judge does, by every rule', async () => {
-  const ruleset = planRuleset(homeModel('sessions'));
+  const ruleset = planRuleset(plainHome('sessions'));
   const replies = homePackets
     .map((sent) =>
       answerTo(sent, { isError: false, trafficClass: trafficClassOf({ packetKind: 'reply' }) }),
@@ -219,6 +230,27 @@ test('a home followed by sessions judges packets as the judge does, by every rul
   ]);
   assertCounts(counts, { accept: 50, drop: 80, reject: 10, untracked: 80, new: 40, invalid: 10 });
 });
+
+for (const forwardedTraffic of ['conntrack', 'sessions'] as const) {
+  test(`tables judge packets as the judge does, with ${forwardedTraffic}`, async () => {
+    const ruleset = planRuleset(homeModel(forwardedTraffic));
+    const options = { seed: 6, packetCount: 150, packets: [...tablePackets, ...homePackets] };
+    const { counts, missed } = await compareMany({ ruleset, ...options });
+    const named = missed.filter((name) => /rule (no_trouble|gateway_shut|friends_in)/.test(name));
+    const isSessions = forwardedTraffic === 'sessions';
+    const chain = isSessions ? 'forward_requests' : 'forward';
+    const inward = ['ipv4-2', 'ipv4-3', 'ipv4-4', 'ipv6'];
+    assert.deepEqual(named, [
+      // The table of friends is empty, and what is in that of trouble is not in the server network.
+      ...['ipv4-2-tcp', 'ipv4-2', 'ipv6-2-tcp', 'ipv6-2'].map((part) => {
+        return `input rule gateway_shut/${part}`;
+      }),
+      ...inward.map((part) => `${chain} rule friends_in/${part}`),
+      ...(isSessions ? inward.map((part) => `forward_replies rule friends_in/${part}-reply`) : []),
+    ]);
+    assertCounts(counts, { accept: 10, drop: 40, reject: 3 });
+  });
+}
 
 for (const [title, ruleset] of [
   ['the default posture', defaultPosture()],

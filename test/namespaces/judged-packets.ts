@@ -328,6 +328,22 @@ export const homePackets: readonly Sent[] = [
   aimed('wan0', 'fd00::1', undefined, '2001:db8:2::1', toPort('tcp', 22)),
 ];
 
+/** Aimed at those rules of the home that name tables. */
+export const tablePackets: readonly Sent[] = [
+  ...(['request', 'reply'] as const).flatMap((packetKind) => [
+    aimed('wan0', '203.0.113.80', 'br-lan', '10.77.0.9', toPort('udp', 9), { packetKind }),
+    aimed('wan0', '2001:db8:f::7', 'br-lan', '2001:db8:1::9', toPort('udp', 9), { packetKind }),
+    aimed('br-lan', '10.77.0.9', 'wan0', '203.0.113.80', toPort('udp', 9), { packetKind }),
+    aimed('br-lan', '2001:db8:1::9', 'wan0', '2001:db8:f::7', toPort('udp', 9), { packetKind }),
+    aimed('wan0', '192.0.2.200', 'dmz0', '10.79.0.80', toPort('tcp', 22), { packetKind }),
+    aimed('dmz0', '10.79.0.80', 'wan0', '192.0.2.200', toPort('tcp', 9, 22), { packetKind }),
+  ]),
+  ...(['tcp', 'udp'] as const).flatMap((protocol) => [
+    aimed('wan0', '203.0.113.80', undefined, '198.51.100.1', toPort(protocol, 9)),
+    aimed('wan0', '2001:db8:f::7', undefined, '2001:db8:2::1', toPort(protocol, 9)),
+  ]),
+];
+
 const stranger = '2001:db8:f::7';
 const host = '2001:db8:1::9';
 /** Aimed at what is built in for forwarded IPv6. */
