@@ -22,9 +22,22 @@ static __always_inline void nat_decrement(__u32 *count)
 		__sync_fetch_and_add(count, 1);
 }
 
-static __always_inline void nat_host_lost_session(__be32 address)
+/* The same for a digest. */
+static __always_inline struct nat_host *six_host_of(__be32 digest)
 {
-	struct nat_host *host = bpf_map_lookup_elem(&nat_hosts, &address);
+	struct nat_host *host = bpf_map_lookup_elem(&nat_six_hosts, &digest);
+	struct nat_host none = {};
+
+	if (host)
+		return host;
+	bpf_map_update_elem(&nat_six_hosts, &digest, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&nat_six_hosts, &digest);
+}
+
+static __always_inline void nat_host_lost_session(__be32 address, int is_six)
+{
+	struct nat_host *host = is_six ? bpf_map_lookup_elem(&nat_six_hosts, &address)
+				       : bpf_map_lookup_elem(&nat_hosts, &address);
 
 	if (host)
 		nat_decrement(&host->sessions);

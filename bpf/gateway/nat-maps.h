@@ -87,6 +87,17 @@ struct {
 } nat_hosts SEC(".maps");
 
 /*
+ * Owner: the programs. The same of IPv6, by the digests of addresses. A host has as many of those as
+ * it likes, so it may fill this one, and must not make the other forget anybody.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __be32);
+	__type(value, struct nat_host);
+} nat_six_hosts SEC(".maps");
+
+/*
  * Owner: the programs. From the digests of sessions of IPv6 to addresses, for whoever lists them:
  * no packet's fate depends on it. When it is full, the address that was not asked for for longest
  * is forgotten.

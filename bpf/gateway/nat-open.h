@@ -19,7 +19,9 @@ struct nat_opening {
 	__u8 flags;
 	__u8 from_external;
 	__u8 to_external;
-	__u8 is_answer; /* a SYN with ACK: somebody outside has asked first */
+	/* Bits, since a byte more would be 32 of the stack, which 6.1 has not left. */
+	__u8 is_answer : 1; /* a SYN with ACK: somebody outside has asked first */
+	__u8 is_six : 1;    /* addresses are digests */
 	__be16 from_external_port;
 	__be16 to_external_port;
 };
@@ -100,7 +102,7 @@ __noinline int nat_make_session(struct nat_run *run, const struct nat_opening *o
 			      opening->to, opening->to_port);
 	nat_hash_key(run, &key);
 	NAT_REQUIRE_SETTINGS;
-	host = nat_host_of(charged);
+	host = opening->is_six ? six_host_of(charged) : nat_host_of(charged);
 	if (!host)
 		return -NAT_COUNTER_DROPPED_HOSTS_FULL;
 	/* Strangers cannot take away what a host has for itself. */
@@ -134,7 +136,8 @@ __noinline int nat_add_session(struct nat_run *run, const struct nat_opening *op
 		nat_count(NAT_COUNTER_SESSIONS_OPENED);
 		return 0;
 	}
-	nat_host_lost_session(opening->is_to_charged ? opening->to : opening->from);
+	nat_host_lost_session(opening->is_to_charged ? opening->to : opening->from,
+			      opening->is_six);
 	if (opening->to_external != NAT_UNTRANSLATED)
 		nat_uncount_unanswered(&scratch->session, !nat_initiator(&scratch->session));
 	return result < 0 ? result : 0;

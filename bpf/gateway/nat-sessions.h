@@ -291,7 +291,8 @@ __noinline int nat_close(struct nat_session *session)
 		return 0;
 	nat_host_lost_session(session->flags & NAT_SESSION_FLAGS_CHARGED_HIGH
 				      ? session->high_address
-				      : session->low_address);
+				      : session->low_address,
+			      session->network & NAT_SESSION_VERSION_SIX);
 	if (session->state & NAT_SESSION_STATE_ESTABLISHED)
 		nat_left_established(session);
 	for (__u32 end = NAT_LOW; end <= NAT_HIGH; end++) {

@@ -134,6 +134,7 @@ __noinline int six_open(struct nat_run *run, const struct nat_session *stale)
 		.is_to_charged = !six || !six_is_network(six->source_place),
 		.from_external = NAT_UNTRANSLATED,
 		.to_external = NAT_UNTRANSLATED,
+		.is_six = 1,
 	};
 	int result;
 

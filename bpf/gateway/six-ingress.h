@@ -39,7 +39,7 @@ static __always_inline int six_is_full(struct nat_run *run)
 {
 	NAT_REQUIRE_SETTINGS;
 	__be32 source = run->packet.source;
-	struct nat_host *host = bpf_map_lookup_elem(&nat_hosts, &source);
+	struct nat_host *host = bpf_map_lookup_elem(&nat_six_hosts, &source);
 
 	return (host && host->sessions >= settings->sessions_per_host) || !nat_has_room(run);
 }

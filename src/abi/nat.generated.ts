@@ -112,6 +112,15 @@ export const natObject = {
       key: be32,
       value: NatSixAddress,
     },
+    natSixHosts: {
+      kind: 'key-value',
+      name: 'nat_six_hosts',
+      type: 'lru-hash',
+      maxEntries: 65536,
+      flags: 0,
+      key: be32,
+      value: NatHost,
+    },
     natWork: {
       kind: 'key-value',
       name: 'nat_work',

@@ -104,7 +104,7 @@ function isFull(passage: Passage): boolean {
   const { state, packet } = passage;
   const { settings, sessions } = state;
   const network = networkOf(settings, packet.source);
-  if (sessions.refusalFor(packet.source) !== undefined) return true;
+  if (sessions.refusalFor(packet.source, 4) !== undefined) return true;
   const natClass = classOf(passage);
   const isLeaving = networkOf(settings, packet.destination) === undefined;
   if (!network?.isTranslated || natClass === undefined || !isLeaving) return false;

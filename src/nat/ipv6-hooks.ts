@@ -85,7 +85,7 @@ function tellNew(passage: Passage<Ipv6Packet>): Decision {
   const { packet, hook, state } = passage;
   if (!mayOpen(passage)) return pass('stray');
   const isFromInside = hook === 'inside-ingress';
-  const isFull = isFromInside && state.sessions.refusalFor(packet.source) !== undefined;
+  const isFull = isFromInside && state.sessions.refusalFor(packet.source, 6) !== undefined;
   if (isFull) return pass('full');
   return isLetIn(passage) ? pass('mapped') : passAsRequest;
 }

@@ -73,6 +73,7 @@ export class SessionTable {
   readonly #mappings: MappingTable;
   readonly #counters: NatCounters;
   readonly #sessions = new Map<string, Session>();
+  /** Sessions of a host: see {@link hostOf}. */
   readonly #chargedTo = new Map<number, number>();
   /** Until which tick each permission lives. */
   readonly #permissions = new Map<string, number>();
@@ -97,8 +98,8 @@ export class SessionTable {
   }
 
   /** Why no session could be opened, or undefined when one could. */
-  refusalFor(address: number): OpenRefusal | undefined {
-    const refusal = this.#quotaRefusal(address, false);
+  refusalFor(address: number, family: 4 | 6): OpenRefusal | undefined {
+    const refusal = this.#quotaRefusal(hostOf(address, family), false);
     if (refusal !== undefined) return refusal;
     return this.#hasRoom() || this.#firstToEvict() ? undefined : 'droppedTableFull';
   }
@@ -108,13 +109,14 @@ export class SessionTable {
     const text = textOf(options);
     const charged = options.chargedTo === 'sender' ? options.sender : options.receiver;
     const replaced = this.#sessions.get(text);
-    const refusal = this.#quotaRefusal(charged.address, options.isHalfQuota);
+    const host = hostOf(charged.address, familyOf(options));
+    const refusal = this.#quotaRefusal(host, options.isHalfQuota);
     if (refusal !== undefined) return refusal;
     if (replaced !== undefined) this.#remove(text, replaced);
     if (!this.#makeRoom()) return 'droppedTableFull';
     const session = newSession(options);
     this.#sessions.set(text, session);
-    this.#charge(charged.address, 1);
+    this.#charge(host, 1);
     this.#counters.add('sessionsOpened');
     return session;
   }
@@ -222,8 +224,8 @@ export class SessionTable {
     for (const session of this.#sessions.values()) if (session.untilTick > now) yield session;
   }
 
-  #quotaRefusal(address: number, isHalfQuota: boolean): OpenRefusal | undefined {
-    const charged = this.#chargedTo.get(address);
+  #quotaRefusal(host: number, isHalfQuota: boolean): OpenRefusal | undefined {
+    const charged = this.#chargedTo.get(host);
     if (charged === undefined && this.#chargedTo.size >= this.#options.hostCountMax) {
       return 'droppedHostsFull';
     }
@@ -264,17 +266,26 @@ export class SessionTable {
   #remove(text: string, session: Session): void {
     this.#counters.add('sessionsClosed');
     this.#sessions.delete(text);
-    this.#charge(session.ends[session.charged].address, -1);
+    this.#charge(hostOf(session.ends[session.charged].address, familyOf(session)), -1);
     releaseUnanswered(session);
     session.isEstablished = false;
     this.#recountEstablished(session);
   }
 
-  #charge(address: number, change: 1 | -1): void {
-    const count = (this.#chargedTo.get(address) ?? 0) + change;
-    if (count > 0) this.#chargedTo.set(address, count);
-    else this.#chargedTo.delete(address);
+  #charge(host: number, change: 1 | -1): void {
+    const count = (this.#chargedTo.get(host) ?? 0) + change;
+    if (count > 0) this.#chargedTo.set(host, count);
+    else this.#chargedTo.delete(host);
   }
+}
+
+/** An address of IPv4 and a digest of IPv6 that are alike are two hosts. */
+function hostOf(address: number, family: 4 | 6): number {
+  return family === 4 ? address : address + 2 ** 32;
+}
+
+function familyOf({ ipv6Check }: Pick<SessionKey, 'ipv6Check'>): 4 | 6 {
+  return ipv6Check === undefined ? 4 : 6;
 }
 
 /** What goes where there is no room. */

@@ -100,6 +100,7 @@ export class KernelNat implements NatUnderTest, Disposable {
       memory.unmap();
     }
     maps.natHosts.deleteBatch([...maps.natHosts.entries()].map(([key]) => key));
+    maps.natSixHosts.deleteBatch([...maps.natSixHosts.entries()].map(([key]) => key));
     maps.natSixAddresses.deleteBatch([...maps.natSixAddresses.entries()].map(([key]) => key));
     maps.natFragments.deleteBatch([...maps.natFragments.entries()].map(([key]) => key));
     const work = maps.natWork.lookup(0);

@@ -96,6 +96,23 @@ test('sessions that their first bucket has no room for are found, counted and fo
   assert.deepEqual(sessionsAway(), { away: 0, guests: 0 });
 });
 
+test('addresses of IPv6, of which a host has many, make the quotas of no IPv4 host forgotten', () => {
+  kernel.start({ settings: natTestSettings });
+  kernel.handle({ hook: 'wan-egress', bytes: udp('10.77.0.2:5000 > 198.51.100.1:53') });
+  for (const end of [2, 3, 4]) {
+    const bytes = udp(`[2001:db8:77::${end}]:5000 > [2001:db8:9::1]:53`);
+    assert.equal(kernel.handle({ hook: 'wan-egress', bytes }).counts.sessionsOpened, 1);
+  }
+  const { natHosts, natSixHosts } = kernel.object.maps;
+  const counts = () =>
+    [natHosts, natSixHosts].map((map) => [...map.entries()].map(([, { sessions }]) => sessions));
+  assert.equal(counts()[0]?.length, 1);
+  assert.ok((counts()[1]?.length ?? 0) > 0);
+  kernel.killSessions();
+  kernel.setTick(FIRST_TICK + natTestSettings.times.udp + 2);
+  assert.deepEqual(new Set(counts().flat()), new Set([0]));
+});
+
 /** As the buckets that miss them count them, and as those that have them do. */
 function sessionsAway(): { readonly away: number; readonly guests: number } {
   const buckets = [...kernel.object.maps.natSessions.entries()].map(([, bucket]) => bucket);

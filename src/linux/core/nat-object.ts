@@ -259,6 +259,7 @@ const related = [
   'natMappings',
   'natMappingBuckets',
   'natHosts',
+  'natSixHosts',
   'natAddressGenerations',
 ] as const;
 
