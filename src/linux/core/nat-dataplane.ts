@@ -335,6 +335,8 @@ export class NatDataplane {
     const settings = this.#fastOrNot(next.settings);
     loaded.object.maps.natSettings.update(0, settings);
     this.#inForce = { loaded, writer, settings, forwards };
+    // Since the rules changed, sessions may have been judged by the places and addresses of before.
+    this.forgetJudgements();
     const taken = this.#putForwards(this.#inForce);
     this.#end(next, taken);
     this.#tellAbout(plan, next);
