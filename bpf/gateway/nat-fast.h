@@ -6,6 +6,7 @@
 #pragma once
 
 #include <linux/if_packet.h>
+#include <linux/ipv6.h>
 
 #include "gateway/nat-source.h"
 
@@ -27,8 +28,11 @@ static __always_inline int nat_is_done(const struct __sk_buff *skb)
 
 /* A frame at either hook, as far as its way depends on it. */
 struct nat_frame {
-	struct iphdr *ip; /* 20 bytes can be read */
-	__u32 interface;  /* by which it came */
+	union {
+		struct iphdr *ip;    /* 20 bytes can be read */
+		struct ipv6hdr *six; /* 40 of them */
+	};
+	__u32 interface; /* by which it came */
 	/* From the IP header on, as they cross the other link: of a super-packet, a segment. */
 	__u32 wire_bytes;
 	int is_bare;	 /* neither tagged nor with anything behind the packet */

@@ -12,25 +12,8 @@
 #include "gateway/nat-fast.h"
 #include "gateway/nat-inbound.h"
 #include "gateway/nat-sweep.h"
-#include "gateway/protocol-counting.h"
-
-#define NEXT_HOP_SLOT_BITS 16
-/* 2^32 divided by the golden ratio: spreads what differs in few bits (Knuth 6.4). */
-#define NEXT_HOP_SPREAD 0x9e3779b1U
-/* Two ticks. */
-#define NEXT_HOP_PERIOD_SHIFT 1
-
-/*
- * Owner: the programs. By a hash of next hop and period: the period in which a packet was last left
- * to the kernel. Where two next hops meet, one of them does without, and not in the next period:
- * then they have other slots. So it is never full.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1 << NEXT_HOP_SLOT_BITS);
-	__type(key, __u32);
-	__type(value, __u32);
-} nat_next_hops SEC(".maps");
+#include "gateway/six-xdp.h"
+#include "gateway/xdp-leaving.h"
 
 /* A packet of a judged session, and where it goes as nft sees it. */
 struct nat_journey {
@@ -141,39 +124,20 @@ static __always_inline int nat_find_journey(struct nat_run *run, __u32 interface
 	return 0;
 }
 
-/*
- * The kernel probes a neighbour only when it sends to it itself, and learns by that whether it is
- * still there and has still this address: so it is given the first packet in each period.
- */
-static __always_inline int nat_is_kernels_turn(const struct bpf_fib_lookup *route, __u32 tick)
-{
-	__u32 period = tick >> NEXT_HOP_PERIOD_SHIFT;
-	__u32 hash = (route->ipv4_dst ^ route->ifindex) * NEXT_HOP_SPREAD;
-	__u32 slot = (hash ^ period) * NEXT_HOP_SPREAD >> (32 - NEXT_HOP_SLOT_BITS);
-	__u32 *last = bpf_map_lookup_elem(&nat_next_hops, &slot);
-
-	if (!last || *last == period)
-		return !last;
-	*last = period;
-	return 1;
-}
-
 /* Whether a frame was sent to the gateway, by a source that belongs to where it came from. */
 static __always_inline int nat_is_to_gateway(const struct nat_run *run,
 					     const struct ethhdr *ethernet)
 {
 	const struct nat_settings *settings = nat_get_settings();
 	int network = nat_network_of(run->packet.source);
-	const __u16 *to = (const void *)ethernet->h_dest, *own;
 
 	if (!settings)
 		return 0;
-	own = (const void *)settings->wan_mac;
-	if (network >= 0) {
-		barrier_var(network);
-		own = (const void *)settings->networks[network & (NAT_LIMITS_NETWORKS - 1)].mac;
-	}
-	return to[0] == own[0] && to[1] == own[1] && to[2] == own[2];
+	if (network < 0)
+		return nat_is_sent_to(ethernet, settings->wan_mac);
+	barrier_var(network);
+	return nat_is_sent_to(ethernet,
+			      settings->networks[network & (NAT_LIMITS_NETWORKS - 1)].mac);
 }
 
 /* Where the transport's checksum is, or NULL; `transport` is behind an IP header. */
@@ -252,17 +216,8 @@ static __always_inline void nat_translate_frame(const struct nat_run *run, struc
 	nat_change_end(packet, ip, checksum, &change);
 }
 
-static __always_inline void nat_count_crossing(const struct nat_run *run, __u32 from, __u32 to,
-					       __u32 frame_bytes)
-{
-	nat_count(NAT_COUNTER_FAST);
-	nat_count(NAT_COUNTER_FAST_XDP);
-	count_ipv4(from, PACKET_DIRECTION_INGRESS, run->packet.protocol, frame_bytes);
-	count_ipv4(to, PACKET_DIRECTION_EGRESS, run->packet.protocol, frame_bytes);
-}
-
 /* Sends a packet on, or leaves it to the kernel. */
-static __always_inline int nat_cross(struct xdp_md *context, struct nat_run *run)
+__noinline int nat_cross(struct xdp_md *context, struct nat_run *run)
 {
 	void *data = (void *)(long)context->data, *data_end = (void *)(long)context->data_end;
 	struct ethhdr *ethernet = data;
@@ -277,7 +232,7 @@ static __always_inline int nat_cross(struct xdp_md *context, struct nat_run *run
 	__u16 *checksum;
 	int interface;
 
-	if (nat_parse_frame(run, data, data_end) != 0)
+	if (!run || nat_parse_frame(run, data, data_end) != 0)
 		return XDP_PASS;
 	/* Said once more for the verifier. */
 	if ((void *)(frame.ip + 1) + 8 > data_end)
@@ -291,24 +246,26 @@ static __always_inline int nat_cross(struct xdp_md *context, struct nat_run *run
 	frame.wire_bytes = run->packet.bytes;
 	frame.is_bare = bytes <= FRAME_BYTES_MIN || bytes <= IP_OFFSET_IN_FRAME + run->packet.bytes;
 	interface = nat_find_way_of(context, run, &frame, journey.to, journey.to_port, &route);
-	if (interface <= 0 || nat_is_kernels_turn(&route, run->tick))
+	if (interface <= 0 || nat_is_kernels_turn(route.ipv4_dst, interface, run->tick))
 		return XDP_PASS;
 	nat_track(run, journey.session, journey.sender, nat_time_class(journey.session));
 	nat_translate_frame(run, frame.ip, checksum, &journey);
 	nat_forward(frame.ip);
-	__builtin_memcpy(ethernet->h_dest, route.dmac, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_source, route.smac, ETH_ALEN);
-	nat_count_crossing(run, frame.interface, interface, bytes);
-	return bpf_redirect(interface, 0);
+	return nat_leave_at_xdp(run, ethernet, &route, frame.interface, bytes);
 }
 
 static __always_inline int nat_at_xdp(struct xdp_md *context, enum nat_hook hook)
 {
 	const struct nat_settings *settings = nat_get_settings();
 	struct nat_scratch *scratch = nat_get_scratch();
+	void *data_end = (void *)(long)context->data_end;
+	struct ethhdr *ethernet = (void *)(long)context->data;
 
-	if (!settings || !scratch || settings->trusts_routes || !nat_start(&scratch->run, hook))
+	if (!settings || !scratch || settings->trusts_routes || !nat_start(&scratch->run, hook) ||
+	    (void *)(ethernet + 1) > data_end)
 		return XDP_PASS;
+	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
+		return six_cross(context, &scratch->run);
 	return nat_cross(context, &scratch->run);
 }
 

@@ -71,14 +71,14 @@ static __always_inline void count(void *data, void *data_end, __u32 interface_in
 	count_as(&key, length_bytes);
 }
 
-/* A packet of IPv4 without VLAN tag, whose frame has been read already. */
-static __always_inline void count_ipv4(__u32 interface_index, enum packet_direction direction,
-				       __u8 ip_protocol, __u64 length_bytes)
+/* A packet of either IP version without VLAN tag, whose frame has been read already. */
+static __always_inline void count_ip(__u32 interface_index, enum packet_direction direction,
+				     __be16 ether_type, __u8 ip_protocol, __u64 length_bytes)
 {
 	struct protocol_counter_key key = {
 		.interface_index = interface_index,
 		.direction = direction,
-		.ether_type = bpf_htons(ETH_P_IP),
+		.ether_type = ether_type,
 		.ip_protocol = ip_protocol,
 	};
 

@@ -113,20 +113,6 @@ __noinline int six_tell_error(struct __sk_buff *skb, struct nat_run *run)
 	return NAT_GO_ON;
 }
 
-/* Whether a packet is spared, as one of a session that nft has judged by what holds today. */
-static __always_inline int six_is_approved(const struct __sk_buff *skb, const struct nat_run *run,
-					   const struct nat_session *session, __u32 sender)
-{
-	__u32 number = nat_number_to(&run->generations, run->packet.destination);
-
-	/* nft clamps the MSS of TCP. */
-	if (!number || session->judged != number ||
-	    !(session->state & NAT_SESSION_STATE_CONFIRMED) ||
-	    run->packet.tcp_flags & TCP_FLAG_SYN || nat_hides_ports(run->packet.protocol))
-		return 0;
-	return six_interface_at(six_place(session, sender)) == skb->ifindex;
-}
-
 /* A packet of a session. */
 __noinline int six_tell_known(struct __sk_buff *skb, struct nat_run *run,
 			      struct nat_session *session, __u32 sender)
@@ -136,7 +122,7 @@ __noinline int six_tell_known(struct __sk_buff *skb, struct nat_run *run,
 	int way = NAT_WAY_ASTRAY;
 
 	nat_track(run, session, sender, nat_time_class(session));
-	if (six_is_approved(skb, run, session, sender))
+	if (six_is_approved(run, session, sender, skb->ifindex))
 		way = six_find_way(skb, run, six_place(session, sender),
 				   six_place(session, !sender));
 	if (way != NAT_WAY_ASTRAY) {

@@ -146,6 +146,23 @@ static __always_inline enum icmp_group six_icmp_group(__u8 type)
 	return type >= 1 && type <= SIX_ICMP_ERROR_LAST ? ICMP_GROUP_ERROR : ICMP_GROUP_NONE;
 }
 
+/* Of TCP, UDP or ICMPv6, whose header is there. */
+static __always_inline int six_parse_ports(struct nat_run *run, const __u8 *header)
+{
+	struct nat_packet *packet = &run->packet;
+
+	if (packet->class != NAT_CLASS_ICMP)
+		return nat_parse_ports(run, header);
+	packet->icmp_type = header[0];
+	packet->icmp_code = header[1];
+	packet->icmp = six_icmp_group(header[0]);
+	if (packet->icmp == ICMP_GROUP_REQUEST || packet->icmp == ICMP_GROUP_REPLY) {
+		packet->source_port = *(__be16 *)(header + 4);
+		packet->destination_port = packet->source_port;
+	}
+	return PARSE_RESULT_IP;
+}
+
 static __always_inline int six_parse_transport(struct __sk_buff *skb, struct nat_run *run)
 {
 	struct nat_packet *packet = &run->packet;
@@ -162,18 +179,24 @@ static __always_inline int six_parse_transport(struct __sk_buff *skb, struct nat
 	failed = wanted == TCP_HEADER_BYTES
 			 ? bpf_skb_load_bytes(skb, offset, header, TCP_HEADER_BYTES)
 			 : bpf_skb_load_bytes(skb, offset, header, 8);
-	if (failed)
-		return PARSE_RESULT_MALFORMED;
-	if (packet->class != NAT_CLASS_ICMP)
-		return nat_parse_ports(run, header);
-	packet->icmp_type = header[0];
-	packet->icmp_code = header[1];
-	packet->icmp = six_icmp_group(header[0]);
-	if (packet->icmp == ICMP_GROUP_REQUEST || packet->icmp == ICMP_GROUP_REPLY) {
-		packet->source_port = *(__be16 *)(header + 4);
-		packet->destination_port = packet->source_port;
-	}
-	return PARSE_RESULT_IP;
+	return failed ? PARSE_RESULT_MALFORMED : six_parse_ports(run, header);
+}
+
+static __always_inline void six_take_addresses(struct nat_six *six, const struct ipv6hdr *ip)
+{
+	six->source[0] = ((const __u64 *)&ip->saddr)[0];
+	six->source[1] = ((const __u64 *)&ip->saddr)[1];
+	six->destination[0] = ((const __u64 *)&ip->daddr)[0];
+	six->destination[1] = ((const __u64 *)&ip->daddr)[1];
+}
+
+/* In the place of addresses of IPv4. */
+static __always_inline void six_take_digests(struct nat_packet *packet, struct nat_six *six)
+{
+	six->source_hash = nat_hash(six->source[0], six->source[1]);
+	six->destination_hash = nat_hash(six->destination[0], six->destination[1]);
+	packet->source = six_digest(six->source_hash);
+	packet->destination = six_digest(six->destination_hash);
 }
 
 /*
@@ -208,10 +231,7 @@ static __always_inline int six_parse_header(struct __sk_buff *skb, struct nat_ru
 	run->packet.bytes = !payload && skb->gso_size ? length : payload + SIX_HEADER_BYTES;
 	if (ip->version != 6 || run->packet.bytes > length)
 		return -1;
-	six->source[0] = ((__u64 *)&ip->saddr)[0];
-	six->source[1] = ((__u64 *)&ip->saddr)[1];
-	six->destination[0] = ((__u64 *)&ip->daddr)[0];
-	six->destination[1] = ((__u64 *)&ip->daddr)[1];
+	six_take_addresses(six, ip);
 	return ip->nexthdr;
 }
 
@@ -233,10 +253,7 @@ __noinline int six_parse(struct __sk_buff *skb, struct nat_run *run, struct nat_
 		return PARSE_RESULT_OTHER;
 	if (six_is_extension(next) && six_walk(skb, &chain) != 0)
 		return PARSE_RESULT_MALFORMED;
-	six->source_hash = nat_hash(six->source[0], six->source[1]);
-	six->destination_hash = nat_hash(six->destination[0], six->destination[1]);
-	packet->source = six_digest(six->source_hash);
-	packet->destination = six_digest(six->destination_hash);
+	six_take_digests(packet, six);
 	packet->protocol = chain.protocol;
 	packet->class = six_class_of(chain.protocol);
 	packet->fragment = chain.fragment;

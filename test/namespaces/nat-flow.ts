@@ -101,7 +101,7 @@ export class Flow implements Disposable {
     const inside = family === 4 ? place.udp(from, port) : place.udp6(from, port);
     const outside = family === 4 ? place.udp(to, remotePort) : place.udp6(to, remotePort);
     const mapped = await place.externalEndpoint(inside, outside);
-    return new Flow(inside, outside, mapped).#shown(place, { fastPath, family });
+    return new Flow(inside, outside, mapped).#shown(place, fastPath);
   }
 
   /** As {@link Flow.judged}, opened from outside by a port forward. */
@@ -119,19 +119,15 @@ export class Flow implements Disposable {
     const flow = new Flow(place.udp(to, port), place.udp('server'), mapped);
     await flow.assertPassesIn();
     await flow.assertPassesOut();
-    return flow.#shown(place, { fastPath, family: 4 });
+    return flow.#shown(place, fastPath);
   }
 
-  async #shown(
-    place: NatLab,
-    { fastPath, family }: { readonly fastPath: FastPath; readonly family: 4 | 6 },
-  ): Promise<Flow> {
+  async #shown(place: NatLab, fastPath: FastPath): Promise<Flow> {
     await assertWay(place, { fastPath, packets: 4 }, async () => {
       await this.assertPasses();
       await this.assertPasses();
     });
-    // IPv6 goes fast at tc, also where XDP is wanted.
-    if (fastPath === 'xdp' && family === 4) await this.assertGoesAtXdp(place);
+    if (fastPath === 'xdp') await this.assertGoesAtXdp(place);
     return this;
   }
 

@@ -113,6 +113,8 @@ describeFastPath({ name: 'natsixnet', ipv6: true }, (place, fastPath) => {
       await ip(place(), `link set dev lan0 address ${to}`);
       await place().output('alice', 'ip', '-6', 'neigh', 'flush', 'dev', 'eth0');
       await assertGoesOn(flow);
+      // The core tells the program of it, within about a second.
+      if (fastPath === 'xdp') await flow.assertGoesAtXdp(place());
     }
   });
 
@@ -304,6 +306,7 @@ describeFastPath({ name: 'natsixnet', ipv6: true }, (place, fastPath) => {
     await ip(place(), 'link set dev lan0 up');
     await place().host('gateway').waitForCarriers(['lan0']);
     await switchHost.waitForCarriers(['gateway']);
+    if (fastPath === 'xdp') await place().takeRedirected();
     await awaitInterface(place(), 'lan0', true);
     await flow.assertPassesOut();
     await assertGoesOn(flow);

@@ -11,7 +11,16 @@ import {
   routing,
 } from '../../src/testing/ipv6-packets.ts';
 import { assertConnected, openConnection } from './nat-connection.ts';
-import { assertWay, describeFastPath, Flow, frameWith, later, narrow } from './nat-flow.ts';
+import {
+  assertWay,
+  describeFastPath,
+  Flow,
+  frameWith,
+  later,
+  macAddressOf,
+  narrow,
+  sendFrame,
+} from './nat-flow.ts';
 import { headerOf, ipv6Datagram, sendPackets } from './nat-ipv6-packets.ts';
 import {
   ARRIVAL_MS,
@@ -26,6 +35,7 @@ const { gatewayLan, gatewayWan } = ipv6Addresses;
 const PACKET_TOO_BIG = 2;
 const TIME_EXCEEDED = 3;
 const HEADERS_BYTES = 40 + 8;
+const ETHERNET_HEADER_BYTES = 14;
 
 /** By which a packet can be found again. */
 function payloadOf(): Buffer<ArrayBuffer> {
@@ -61,6 +71,17 @@ const refusedChains = {
 describeFastPath({ name: 'natsix', ipv6: true }, (place, fastPath) => {
   const judged = (options: { readonly from?: 'alice' | 'bob' | 'depot' } = {}) =>
     Flow.judged(place(), { fastPath, family: 6, ...options });
+  /** As alice puts it on her link, to the gateway. */
+  const frameOut = async (flow: Flow, payload: Uint8Array) => {
+    const ends = { from: endpointOf(flow.inside), to: endpointOf(flow.outside) };
+    const [to, from] = [
+      await macAddressOf(place(), 'gateway', 'lan0'),
+      await macAddressOf(place(), 'alice', 'eth0'),
+    ];
+    const macs = Buffer.from(`${to}${from}`.replaceAll(':', ''), 'hex');
+    const frame = ipv6Datagram({ ...ends, payload });
+    return Buffer.concat([macs, frame.subarray(macs.length)]);
+  };
 
   test('what has no hop left is answered by the gateway, to both sides', async () => {
     using flow = await judged();
@@ -199,6 +220,43 @@ describeFastPath({ name: 'natsix', ipv6: true }, (place, fastPath) => {
       assert.deepEqual(shown, []);
     });
   }
+
+  test('what a frame holds behind its packet is not forwarded', async () => {
+    using flow = await judged();
+    const [payload, rest] = [payloadOf(), payloadOf()];
+    const frame = await frameOut(flow, payload);
+    const capture = await place().captureWan();
+    sendFrame(place(), 'alice', Buffer.concat([frame, rest]));
+    assert.ok((await flow.outside.nextDatagram(ARRIVAL_MS)).payload.equals(payload));
+    const carried = frameWith(await capture.end(), payload);
+    assert.ok(!Buffer.from(carried).includes(rest));
+  });
+
+  test('packets that are longer than their frame, or of another version, end at the gateway', async () => {
+    using flow = await judged();
+    const capture = await place().captureWan();
+    const payload = payloadOf();
+    const frame = await frameOut(flow, payload);
+    sendFrame(place(), 'alice', frame.subarray(0, -1));
+    frame.writeUInt8(0x40, ETHERNET_HEADER_BYTES);
+    sendFrame(place(), 'alice', frame);
+    await flow.assertPasses();
+    const start = payload.subarray(0, -1);
+    const shown = (await capture.end()).filter((one) => Buffer.from(one).includes(start));
+    assert.deepEqual(shown, []);
+  });
+
+  test('frames to others are not forwarded, though the gateway listens to all', async () => {
+    using flow = await judged();
+    const listen = (word: string) =>
+      place().output('gateway', 'ip', 'link', 'set', 'dev', 'lan0', 'promisc', word);
+    await listen('on');
+    await using _deaf = later(() => listen('off'));
+    const frame = await frameOut(flow, payloadOf());
+    frame.set([2, 0x67, 0, 0, 0, 0x77]);
+    sendFrame(place(), 'alice', frame);
+    await flow.assertPasses();
+  });
 
   test('rfc6092-rec6 nobody speaks in the name of a judged session from another network', async () => {
     using flow = await judged();
