@@ -148,6 +148,22 @@ const measurements = {
     withIpv6: true,
     measure: (bed) => steadyRate(bed, flowCounts.many, { family: 6 }),
   },
+  ipv6FewAtXdp: {
+    what: '66-byte UDP over IPv6, 1,000 flows, without offload',
+    unit: packets,
+    rounds: 5,
+    withIpv6: true,
+    withoutOffload: true,
+    measure: (bed) => steadyRate(bed, flowCounts.few, { family: 6 }),
+  },
+  ipv6ManyAtXdp: {
+    what: '66-byte UDP over IPv6, 100,000 flows, without offload',
+    unit: packets,
+    rounds: 3,
+    withIpv6: true,
+    withoutOffload: true,
+    measure: (bed) => steadyRate(bed, flowCounts.many, { family: 6 }),
+  },
   queues: {
     what: '64-byte UDP, 1,000 flows by two receive queues on two cores',
     unit: packets,
