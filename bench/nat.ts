@@ -151,7 +151,7 @@ const measurements = {
   ipv6FewAtXdp: {
     what: '66-byte UDP over IPv6, 1,000 flows, without offload',
     unit: packets,
-    rounds: 5,
+    rounds: 3,
     withIpv6: true,
     withoutOffload: true,
     measure: (bed) => steadyRate(bed, flowCounts.few, { family: 6 }),
