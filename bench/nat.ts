@@ -108,14 +108,14 @@ const measurements = {
   many: {
     what: '64-byte UDP, 100,000 flows',
     unit: packets,
-    rounds: 3,
+    rounds: 1,
     isFast: true,
     measure: (bed) => steadyRate(bed, flowCounts.many),
   },
   million: {
     what: '64-byte UDP, 1,000,000 flows',
     unit: packets,
-    rounds: 3,
+    rounds: 1,
     measure: (bed) => steadyRate(bed, flowCounts.million),
   },
   fewAtXdp: {
@@ -131,22 +131,6 @@ const measurements = {
     rounds: 3,
     withoutOffload: true,
     measure: (bed) => steadyRate(bed, flowCounts.many),
-  },
-  ipv6Few: {
-    what: '66-byte UDP over IPv6, 1,000 flows',
-    unit: packets,
-    rounds: 3,
-    isFast: true,
-    withIpv6: true,
-    measure: (bed) => steadyRate(bed, flowCounts.few, { family: 6 }),
-  },
-  ipv6Many: {
-    what: '66-byte UDP over IPv6, 100,000 flows',
-    unit: packets,
-    rounds: 3,
-    isFast: true,
-    withIpv6: true,
-    measure: (bed) => steadyRate(bed, flowCounts.many, { family: 6 }),
   },
   ipv6FewAtXdp: {
     what: '66-byte UDP over IPv6, 1,000 flows, without offload',
