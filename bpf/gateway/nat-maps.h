@@ -87,8 +87,8 @@ struct {
 } nat_hosts SEC(".maps");
 
 /*
- * Owner: the programs. The same of IPv6, by the digests of addresses. A host has as many of those as
- * it likes, so it may fill this one, and must not make the other forget anybody.
+ * Owner: the programs. The same of IPv6, by the digests of addresses. A host has as many of those
+ * as it likes, so it may fill this one, and must not make the other forget anybody.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
