@@ -15,6 +15,8 @@ import { attachedNatPrograms } from './nat-object.ts';
 
 /** Of more addresses at once it is cheaper to judge all sessions than to tell them apart. */
 export const ADDRESSES_MAX = 4_096;
+/** Each address of IPv6 is hashed here, which takes as long as a dozen of IPv4. */
+const WEIGHT_OF_IPV6 = 16n;
 
 export type GenerationMap = Pick<BpfMap<number, number>, 'lookup' | 'update'>;
 
@@ -35,14 +37,18 @@ export interface AddressGenerations {
 }
 
 /**
- * @returns false when nothing was raised: the ranges hold more than {@link ADDRESSES_MAX} addresses
+ * @returns false when nothing was raised: the ranges hold more than {@link ADDRESSES_MAX}
+ *   addresses, of which each of IPv6 counts as sixteen
  */
 export function raiseAddressGenerations(
   { memory, hashKey }: AddressGenerations,
   ranges: readonly AddressRange[],
 ): boolean {
   const [word = 0n, otherWord = 0n] = hashKey;
-  const count = ranges.reduce((sum, { first, last }) => sum + (last.bits - first.bits) + 1n, 0n);
+  const count = ranges.reduce((sum, { first, last }) => {
+    const weight = first.family === 4 ? 1n : WEIGHT_OF_IPV6;
+    return sum + (last.bits - first.bits + 1n) * weight;
+  }, 0n);
   if (count > ADDRESSES_MAX) return false;
   const places = new Uint32Array(memory);
   for (const { first, last } of ranges) {
