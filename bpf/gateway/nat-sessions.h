@@ -437,9 +437,9 @@ static __always_inline void nat_fill_away(struct nat_session_bucket *first,
 	nat_fill_slot(second, slot, tag, session);
 }
 
-/* Whether another packet of the same key has made this session, and not one of other addresses. */
-static __always_inline int nat_is_taken(const struct nat_run *run, struct nat_session *session,
-					const struct nat_session_key *key)
+/* Whether what has a key in the table lives, and is not of other addresses of IPv6. */
+static __always_inline int nat_holds_key(const struct nat_run *run, struct nat_session *session,
+					 const struct nat_session_key *key)
 {
 	if (key->ports & NAT_KEY_SIX && *nat_session_check(session) != key->check)
 		return 0;
@@ -458,7 +458,7 @@ static __always_inline int nat_free_key(struct nat_run *run, struct nat_session_
 
 	if (slot >= SLOTS)
 		return 1;
-	if (&bucket->slots[slot] != stale && nat_is_taken(run, &bucket->slots[slot], key))
+	if (&bucket->slots[slot] != stale && nat_holds_key(run, &bucket->slots[slot], key))
 		return 0;
 	nat_vacate(bucket, slot);
 	return 1;

@@ -34,8 +34,11 @@ static __always_inline int nat_is_kernels_turn(__u32 next_hop, __u32 interface, 
 	__u32 slot = (hash ^ period) * NEXT_HOP_SPREAD >> (32 - NEXT_HOP_SLOT_BITS);
 	__u32 *last = bpf_map_lookup_elem(&nat_next_hops, &slot);
 
-	if (!last || *last == period)
-		return !last;
+	/* Not to be known, it is as if it had been long ago. */
+	if (!last)
+		return 1;
+	if (*last == period)
+		return 0;
 	*last = period;
 	return 1;
 }

@@ -17,6 +17,7 @@ import {
   ipv6Transport,
   routing,
 } from './ipv6-packets.ts';
+import { likelyAnswer } from './likely-answer.ts';
 import { interfaceOf, type Whereabouts } from './nat-ipv6-crossing.ts';
 import {
   type Frame,
@@ -239,18 +240,8 @@ export class Ipv6Walk {
   #replySegment(route: Route, segment: Uint8Array): Frame {
     const random = this.#random;
     if (random.chance(0.2)) return this.#segment(route);
-    const view = new DataView(segment.buffer, segment.byteOffset, segment.byteLength);
-    const asked = segment[13] ?? 0;
-    const controls = (asked & 1) + ((asked >> 1) & 1);
-    const payloadBytes = Math.max(0, segment.length - ((segment[12] ?? 0) >> 4) * 4);
-    const isOpening = (asked & 0x16) === 2;
-    const flags = isOpening ? 'SA' : random.pick(['A', 'A', 'A', 'PA', 'FA', 'R', 'RA', 'S']);
-    return tcp(route, flags, {
-      sequence: isOpening ? random.pick([0, 1, 70_000]) : view.getUint32(8),
-      acknowledgement: (view.getUint32(4) + controls + payloadBytes) >>> 0,
-      payloadBytes: random.pick([0, 0, 5]),
-      extensions: this.#extensions(),
-    });
+    const { flags, ...answer } = likelyAnswer(random, segment);
+    return tcp(route, flags, { ...answer, extensions: this.#extensions() });
   }
 
   #error(): Frame | undefined {

@@ -6,6 +6,7 @@
 import { generationMark } from '../nat/generations.ts';
 import { type NatHook, packetMarks } from '../nat/nat-hook.ts';
 import type { NatInterfaces } from '../nat/nat-settings.ts';
+import { likelyAnswer } from './likely-answer.ts';
 import { Ipv6Walk } from './nat-ipv6-walk.ts';
 import {
   type Frame,
@@ -270,21 +271,11 @@ export class NatWalk {
     this.#next.push({ hook: this.#likelyHook(reply), bytes: reply });
   }
 
-  /** What a real peer would answer to a segment, mostly, so that connections come about. */
   #reply(route: Route, segment: Uint8Array): Frame {
     const random = this.#random;
     if (random.chance(0.2)) return this.#segment(route);
-    const view = new DataView(segment.buffer, segment.byteOffset, segment.byteLength);
-    const asked = segment[13] ?? 0;
-    const controls = (asked & 1) + ((asked >> 1) & 1);
-    const payloadBytes = Math.max(0, segment.length - ((segment[12] ?? 0) >> 4) * 4);
-    const isOpening = (asked & 0x16) === 2;
-    const flags = isOpening ? 'SA' : random.pick(['A', 'A', 'A', 'PA', 'FA', 'R', 'RA', 'S']);
-    return tcp(route, flags, {
-      sequence: isOpening ? random.pick([0, 1, 70_000]) : view.getUint32(8),
-      acknowledgement: (view.getUint32(4) + controls + payloadBytes) >>> 0,
-      payloadBytes: random.pick([0, 0, 5]),
-    });
+    const { flags, ...answer } = likelyAnswer(random, segment);
+    return tcp(route, flags, answer);
   }
 
   #error(): Frame | undefined {

@@ -63,7 +63,7 @@ export class AddressTables {
     return this.#entries.follow(ruleset);
   }
 
-  /** Forgets the entries of tables that no config has any more. */
+  /** Of these tables alone the entries stay: a config that went had the others. */
   forgetAllBut(names: readonly string[]): void {
     const gone = this.#entries.tables.filter((name) => !names.includes(name));
     const entries = gone.flatMap((table) =>
